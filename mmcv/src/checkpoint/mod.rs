@@ -1,0 +1,1 @@
+//! Checkpoints: `.pth` and `.safetensors`, load reports.

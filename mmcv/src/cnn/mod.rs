@@ -1,0 +1,1 @@
+//! CNN blocks and backbones that several tasks share.

@@ -1,0 +1,1 @@
+//! Images: decoding, encoding, geometry, colour, as mmcv and cv2 do it.

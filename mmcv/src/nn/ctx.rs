@@ -1,0 +1,51 @@
+//! What a forward pass needs beside its input: train or eval, random numbers, whether a graph is recorded.
+
+use std::cell::Cell;
+use std::sync::Mutex;
+
+use crate::rng::Rng;
+
+/// Handed down through every `forward`.
+#[derive(Debug)]
+pub struct Ctx {
+    /// Train mode: batch statistics, dropout.
+    pub train: bool,
+    rng: Mutex<Rng>,
+}
+
+impl Ctx {
+    /// A training pass that draws from `rng`.
+    pub fn train(rng: Rng) -> Self {
+        Self { train: true, rng: Mutex::new(rng) }
+    }
+
+    /// An evaluation pass. It draws nothing (a fixed stream is there for modules that ask all the same).
+    pub fn eval() -> Self {
+        Self { train: false, rng: Mutex::new(Rng::new(0)) }
+    }
+
+    /// Draws from the pass's stream.
+    pub fn rng<T>(&self, draw: impl FnOnce(&mut Rng) -> T) -> T {
+        draw(&mut self.rng.lock().unwrap_or_else(|e| e.into_inner()))
+    }
+}
+
+thread_local!(static NO_GRAD: Cell<u32> = const { Cell::new(0) });
+
+/// Runs `f` without recording a graph: parameters read inside are constants, so intermediates are freed at once.
+pub fn no_grad<T>(f: impl FnOnce() -> T) -> T {
+    struct Guard;
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            NO_GRAD.set(NO_GRAD.get() - 1);
+        }
+    }
+    NO_GRAD.set(NO_GRAD.get() + 1);
+    let _guard = Guard;
+    f()
+}
+
+/// Whether parameters read on this thread take part in a graph.
+pub fn grad_enabled() -> bool {
+    NO_GRAD.get() == 0
+}

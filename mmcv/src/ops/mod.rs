@@ -1,0 +1,1 @@
+//! Tensor operations with own kernels, forward and backward.

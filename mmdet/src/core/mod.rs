@@ -1,0 +1,1 @@
+//! Boxes, anchors, assigners, samplers, coders, post-processing.

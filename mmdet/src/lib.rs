@@ -1,0 +1,6 @@
+//! Object detection: MMDetection in Rust.
+
+pub mod core;
+pub mod datasets;
+pub mod evaluation;
+pub mod models;

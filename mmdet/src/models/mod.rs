@@ -1,0 +1,1 @@
+//! Backbones, necks, heads, losses, detectors.

@@ -1,0 +1,1 @@
+//! End-to-end, golden and cross-crate tests (see `tests/`).
