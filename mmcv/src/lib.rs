@@ -10,12 +10,14 @@
 //! | [`checkpoint`] | `.pth` and `.safetensors`, load reports |
 //! | [`optim`] | optimizers with PyTorch's numerics |
 //! | [`runner`] | the training loop and its hooks |
+//! | [`cli`] | the command line that every binary shares |
 //! | [`nn`] | parameters by their `state_dict` names, the forward context |
 //! | [`rng`] | the one source of random numbers |
 //!
 //! It names no task: nothing here knows what a detector is.
 
 pub mod checkpoint;
+pub mod cli;
 pub mod cnn;
 pub mod config;
 pub mod error;

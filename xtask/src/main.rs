@@ -12,11 +12,24 @@ cargo xtask <command>
   test-all   install what the build needs, then run every test
   check      rustfmt, clippy at -D warnings, every test
   setup      say what is missing for a build, and install it with apt when root
+
+cargo xtask <command> <framework> [arguments]
+
+  modules    what a config's `type` may name, with fields and defaults
+  <command>  any other command of the framework's binary (`cargo xtask help mmdet`)
+
+Frameworks: mmdet
 ";
 
+const FRAMEWORKS: [&str; 1] = ["mmdet"];
+
 fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1);
-    let done = match args.next().as_deref() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match words.first().copied() {
+        Some(command) if words.get(1).is_some_and(|name| FRAMEWORKS.contains(name)) => {
+            return framework(command, words[1], &words[2..]);
+        }
         Some("test-all") => test_all(),
         Some("check") => check(),
         Some("setup") => setup(),
@@ -33,6 +46,25 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("error: {e:#}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Builds a framework's binary and hands the command over; its exit code is ours.
+fn framework(command: &str, name: &str, rest: &[&str]) -> ExitCode {
+    let command = if command == "help" { "--help" } else { command };
+    let built = setup().and_then(|()| cargo(&["build", "--quiet", "--release", "--package", name]));
+    if let Err(e) = built {
+        eprintln!("error: {e:#}");
+        return ExitCode::from(1);
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    let binary = std::path::Path::new(&target).join("release").join(name);
+    match Command::new(&binary).arg(command).args(rest).status() {
+        Ok(status) => ExitCode::from(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1)),
+        Err(e) => {
+            eprintln!("error: {} can't be started: {e}", binary.display());
             ExitCode::from(1)
         }
     }
