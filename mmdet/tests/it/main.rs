@@ -1,0 +1,3 @@
+//! The binary and the registries, from outside.
+
+mod cli;
