@@ -7,6 +7,7 @@
 //! | [`ops`] | tensor operations with own kernels, forward and backward |
 //! | [`cnn`] | blocks and backbones that several tasks share |
 //! | [`image`] | decoding, encoding, geometry, colour, as mmcv and cv2 do it |
+//! | [`fileio`] | file backends by config, atomic writing |
 //! | [`checkpoint`] | `.pth` and `.safetensors`, load reports |
 //! | [`optim`] | optimizers with PyTorch's numerics |
 //! | [`runner`] | the training loop and its hooks |
@@ -21,6 +22,7 @@ pub mod cli;
 pub mod cnn;
 pub mod config;
 pub mod error;
+pub mod fileio;
 pub mod image;
 pub mod nn;
 pub mod ops;
