@@ -1,1 +1,2 @@
 //! Data sets and their pipelines.
+pub mod shapes;
