@@ -1,1 +1,3 @@
 //! Boxes, anchors, assigners, samplers, coders, post-processing.
+
+pub mod mask;
