@@ -4,3 +4,4 @@ pub mod core;
 pub mod datasets;
 pub mod evaluation;
 pub mod models;
+pub mod tools;

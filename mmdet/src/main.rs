@@ -6,9 +6,6 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-// Components register themselves at link time, and a crate that nothing names is not linked.
-use mmdet as _;
-
 fn main() -> ExitCode {
-    mmcv::cli::main("mmdet", "Object detection: MMDetection in Rust")
+    mmcv::cli::main("mmdet", "Object detection: MMDetection in Rust", &mmdet::tools::COMMANDS)
 }

@@ -22,15 +22,32 @@ enum Command {
     Modules(modules::Args),
 }
 
+/// A command of one framework's own, beside the shared ones.
+pub struct TaskCommand {
+    /// Its name and arguments.
+    pub command: fn() -> clap::Command,
+    /// What it does.
+    pub run: fn(&clap::ArgMatches) -> Result<()>,
+}
+
 /// Runs a framework's binary: parses the arguments, runs the command, prints an error once.
 ///
 /// The exit code is 0, 2 when a config or an argument is at fault, 1 when data or the run is.
-pub fn main(name: &'static str, about: &'static str) -> ExitCode {
+pub fn main(name: &'static str, about: &'static str, own: &[TaskCommand]) -> ExitCode {
     use clap::{CommandFactory, FromArgMatches};
-    let matches = Args::command().name(name).about(about).get_matches();
-    let done = Args::from_arg_matches(&matches)
-        .map_err(|e| crate::Error::Usage(e.to_string()))
-        .and_then(|args| registry::check_unique().and_then(|()| run(args.command)));
+    let commands = Args::command().name(name).about(about).subcommands(own.iter().map(|c| (c.command)()));
+    let matches = commands.get_matches();
+    let done = registry::check_unique().and_then(|()| {
+        let own = matches.subcommand().and_then(|(chosen, arguments)| {
+            own.iter().find(|c| (c.command)().get_name() == chosen).map(|c| (c, arguments))
+        });
+        match own {
+            Some((command, arguments)) => (command.run)(arguments),
+            None => Args::from_arg_matches(&matches)
+                .map_err(|e| crate::Error::Usage(e.to_string()))
+                .and_then(|args| run(args.command)),
+        }
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

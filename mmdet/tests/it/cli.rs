@@ -31,3 +31,19 @@ fn help_teaches_the_commands() {
     assert_eq!(out.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&out.stdout).contains("modules"));
 }
+
+#[test]
+fn shapes_makes_a_coco_data_set_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("shapes");
+    let make = || mmdet(&["shapes", data.to_str().unwrap(), "--train", "3", "--val", "2"]);
+    let out = make();
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    let text = std::fs::read_to_string(data.join("annotations/val.json")).unwrap();
+    let val: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(val["images"].as_array().unwrap().len(), 2);
+    assert_eq!(val["categories"].as_array().unwrap().len(), 6);
+    let again = make();
+    assert_eq!(again.status.code(), Some(2));
+    assert!(stderr(&again).contains("is there already"), "{}", stderr(&again));
+}
