@@ -1,1 +1,3 @@
 //! Backbones, necks, heads, losses, detectors.
+
+pub mod losses;

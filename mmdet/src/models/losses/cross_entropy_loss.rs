@@ -1,0 +1,362 @@
+//! Cross entropy of softmax, of sigmoid and of masks: mmdet's `cross_entropy_loss.py`.
+
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::element::{GRAIN, bce_with_logits, values};
+use super::utils::{Loss, Reduction, one, weight_reduce_loss};
+
+/// torch's default, which is no label.
+const IGNORE: i64 = -100;
+
+/// `-log softmax` of each row at its label.
+#[derive(Clone)]
+struct Softmax {
+    /// The label and its factor (0 when ignored) of each row.
+    labels: Vec<(usize, f32)>,
+    classes: usize,
+}
+
+impl CustomOp1 for Softmax {
+    fn name(&self) -> &'static str {
+        "cross_entropy"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = values(self.name(), storage, layout)?;
+        let out: Vec<f32> = (x.par_chunks_exact(self.classes), &self.labels)
+            .into_par_iter()
+            .with_min_len((GRAIN / self.classes).max(1))
+            .map(|(row, (label, factor))| {
+                if *factor == 0.0 {
+                    return 0.0;
+                }
+                let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let sum: f32 = row.iter().map(|v| (v - max).exp()).sum();
+                factor * (sum.ln() - (row[*label] - max))
+            })
+            .collect();
+        let shape = Shape::from(out.len());
+        Ok((CpuStorage::F32(out), shape))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let slopes = x.apply_op1_no_bwd(&Slopes(self.clone()))?;
+        Ok(Some(slopes.broadcast_mul(&grad.unsqueeze(1)?)?))
+    }
+}
+
+/// The derivatives of [`Softmax`], `[N, C]`.
+struct Slopes(Softmax);
+
+impl CustomOp1 for Slopes {
+    fn name(&self) -> &'static str {
+        "cross_entropy_backward"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = values(self.name(), storage, layout)?;
+        let classes = self.0.classes;
+        let mut out = vec![0.0f32; x.len()];
+        (out.par_chunks_exact_mut(classes), x.par_chunks_exact(classes), &self.0.labels)
+            .into_par_iter()
+            .with_min_len((GRAIN / classes).max(1))
+            .filter(|(_, _, (_, factor))| *factor != 0.0)
+            .for_each(|(out, row, (label, factor))| {
+                let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let sum: f32 = row.iter().map(|v| (v - max).exp()).sum();
+                for (i, (o, v)) in out.iter_mut().zip(row).enumerate() {
+                    let p = (v - max).exp() / sum;
+                    *o = factor * if i == *label { p - 1.0 } else { p };
+                }
+            });
+        Ok((CpuStorage::F32(out), layout.shape().clone()))
+    }
+}
+
+fn integers(labels: &Tensor) -> Result<Vec<i64>> {
+    labels.to_dtype(DType::I64)?.flatten_all()?.to_vec1()
+}
+
+/// Softmax cross entropy, unreduced `[N]`; 0 where the label is `ignore_index`.
+///
+/// # Shapes
+/// - `pred`: `[N, C]` logits
+/// - `label`: `[N]` integers below `C`, or `ignore_index` (`None` stands for -100)
+/// - `class_weight`: `C` factors
+pub fn cross_entropy(
+    pred: &Tensor,
+    label: &Tensor,
+    class_weight: Option<&[f32]>,
+    ignore_index: Option<i64>,
+) -> Result<Tensor> {
+    let (n, classes) = pred.dims2()?;
+    if label.dims() != [n] || classes == 0 || class_weight.is_some_and(|w| w.len() != classes) {
+        bail!(
+            "cross_entropy: pred is [{n}, {classes}], label {:?}, class weights {:?}; expected [N, C], [N], C",
+            label.dims(),
+            class_weight.map(<[f32]>::len)
+        );
+    }
+    let ignore = ignore_index.unwrap_or(IGNORE);
+    let labels = integers(label)?
+        .into_iter()
+        .map(|label| match usize::try_from(label) {
+            _ if label == ignore => Ok((0, 0.0)),
+            Ok(l) if l < classes => Ok((l, class_weight.map_or(1.0, |w| w[l]))),
+            _ => bail!("cross_entropy: label {label} is not below {classes} classes"),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    pred.contiguous()?.apply_op1(Softmax { labels, classes })
+}
+
+/// Sigmoid cross entropy, unreduced in the shape of `pred`, and the element-wise weight (f32) that it is due:
+/// `weight` where the label is valid, 0 elsewhere. A label of -1 or `ignore_index` is invalid; one of `C` or more is background.
+///
+/// # Shapes
+/// - `pred`: `[N, C]` logits with `label` `[N]` integers, which are expanded to one-hot rows, or both of one shape
+/// - `weight`: `[N]`, or in the second case the shape of `pred`
+pub fn binary_cross_entropy(
+    pred: &Tensor,
+    label: &Tensor,
+    weight: Option<&Tensor>,
+    class_weight: Option<&[f32]>,
+    ignore_index: Option<i64>,
+) -> Result<(Tensor, Tensor, f64)> {
+    let ignore = ignore_index.unwrap_or(IGNORE);
+    let device = pred.device();
+    let (target, valid) = if pred.rank() == label.rank() {
+        let label = label.to_dtype(DType::F32)?;
+        let is_valid = |v: f32| f32::from(u8::from(v >= 0.0 && v != ignore as f32));
+        let valid: Vec<f32> = label.flatten_all()?.to_vec1::<f32>()?.into_iter().map(is_valid).collect();
+        let valid = Tensor::from_vec(valid, label.dims(), device)?;
+        (label, valid)
+    } else {
+        let (n, classes) = pred.dims2()?;
+        if label.dims() != [n] {
+            bail!("binary_cross_entropy: pred is [{n}, {classes}] and label {:?}, expected [N]", label.dims());
+        }
+        let (mut target, mut valid) = (vec![0.0f32; n * classes], vec![0.0f32; n * classes]);
+        for (i, label) in integers(label)?.into_iter().enumerate() {
+            let Ok(l) = usize::try_from(label) else { continue };
+            if label == ignore {
+                continue;
+            }
+            valid[i * classes..(i + 1) * classes].fill(1.0);
+            if l < classes {
+                target[i * classes + l] = 1.0;
+            }
+        }
+        (Tensor::from_vec(target, (n, classes), device)?, Tensor::from_vec(valid, (n, classes), device)?)
+    };
+    let count = f64::from(valid.sum_all()?.to_scalar::<f32>()?);
+    let weight = match weight {
+        None => valid,
+        Some(w) if pred.rank() == label.rank() => valid.broadcast_mul(&w.to_dtype(DType::F32)?)?,
+        Some(w) => valid.broadcast_mul(&w.to_dtype(DType::F32)?.flatten_all()?.unsqueeze(1)?)?,
+    };
+    Ok((bce_with_logits(pred, &target, class_weight)?, weight, count))
+}
+
+/// Mean sigmoid cross entropy of each object's own mask, `[1]`.
+///
+/// # Shapes
+/// - `pred`: `[N, C, H, W]` logits; `target`: `[N, H, W]` 0 to 1; `label`: `[N]` integers that pick the mask
+pub fn mask_cross_entropy(pred: &Tensor, target: &Tensor, label: &Tensor) -> Result<Tensor> {
+    let (n, classes, h, w) = pred.dims4()?;
+    if target.dims() != [n, h, w] || label.dims() != [n] {
+        bail!(
+            "mask_cross_entropy: pred is {:?}, target {:?}, label {:?}; expected [N, C, H, W], [N, H, W], [N]",
+            pred.dims(),
+            target.dims(),
+            label.dims()
+        );
+    }
+    let picks = integers(label)?
+        .into_iter()
+        .enumerate()
+        .map(|(i, label)| match usize::try_from(label) {
+            Ok(l) if l < classes => Ok((i * classes + l) as u32),
+            _ => bail!("mask_cross_entropy: label {label} is not below {classes} classes"),
+        })
+        .collect::<Result<Vec<u32>>>()?;
+    let picks = Tensor::from_vec(picks, n, pred.device())?;
+    let pred = pred.reshape((n * classes, h * w))?.index_select(&picks, 0)?.reshape((n, h, w))?;
+    let loss = bce_with_logits(&pred, &target.to_dtype(DType::F32)?, None)?;
+    weight_reduce_loss(&loss, None, Reduction::Mean, None)?.reshape(1)
+}
+
+/// `type = "CrossEntropyLoss"`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CrossEntropyLossConfig {
+    /// Sigmoid of each class in place of softmax; default false.
+    #[serde(default)]
+    pub use_sigmoid: bool,
+    /// Mask loss; `weight` is then the label of each mask. Default false.
+    #[serde(default)]
+    pub use_mask: bool,
+    /// `none`, `mean` or `sum`; default `mean`.
+    #[serde(default)]
+    pub reduction: Reduction,
+    /// Factor of each class; default none.
+    #[serde(default)]
+    pub class_weight: Option<Vec<f32>>,
+    /// Label that counts nothing; default none.
+    #[serde(default)]
+    pub ignore_index: Option<i64>,
+    /// Factor of the result; default 1.
+    #[serde(default = "one")]
+    pub loss_weight: f64,
+    /// Average over the labels that are not ignored; default false: over all.
+    #[serde(default)]
+    pub avg_non_ignore: bool,
+}
+
+/// Cross entropy of classes, binary labels or masks.
+#[derive(Debug, Clone)]
+pub struct CrossEntropyLoss(CrossEntropyLossConfig);
+
+impl CrossEntropyLoss {
+    /// An error when `use_mask` meets what the mask loss doesn't have: `use_sigmoid`, `class_weight`, `ignore_index`
+    /// or a reduction that is not `mean`.
+    pub fn new(cfg: &CrossEntropyLossConfig) -> Result<Self> {
+        if cfg.use_mask && cfg.use_sigmoid {
+            bail!("CrossEntropyLoss: use_sigmoid and use_mask exclude each other");
+        }
+        if cfg.use_mask
+            && (cfg.class_weight.is_some() || cfg.ignore_index.is_some() || cfg.reduction != Reduction::Mean)
+        {
+            bail!("CrossEntropyLoss: use_mask takes no class_weight, no ignore_index and only reduction \"mean\"");
+        }
+        Ok(Self(cfg.clone()))
+    }
+}
+
+impl Loss for CrossEntropyLoss {
+    fn forward(
+        &self,
+        pred: &Tensor,
+        target: &Tensor,
+        weight: Option<&Tensor>,
+        avg_factor: Option<f64>,
+        reduction_override: Option<Reduction>,
+    ) -> Result<Tensor> {
+        let cfg = &self.0;
+        let reduction = reduction_override.unwrap_or(cfg.reduction);
+        let class_weight = cfg.class_weight.as_deref();
+        let average_valid = avg_factor.is_none() && cfg.avg_non_ignore && reduction == Reduction::Mean;
+        if cfg.use_mask {
+            let Some(label) = weight else { bail!("CrossEntropyLoss: use_mask needs the labels as weight") };
+            if reduction != Reduction::Mean || avg_factor.is_some() {
+                bail!("CrossEntropyLoss: use_mask takes no avg_factor and only reduction \"mean\"");
+            }
+            return mask_cross_entropy(pred, target, label)? * cfg.loss_weight;
+        }
+        if cfg.use_sigmoid {
+            let (loss, weight, valid) = binary_cross_entropy(pred, target, weight, class_weight, cfg.ignore_index)?;
+            let avg_factor = if average_valid { Some(valid) } else { avg_factor };
+            return weight_reduce_loss(&loss, Some(&weight), reduction, avg_factor)? * cfg.loss_weight;
+        }
+        let loss = cross_entropy(pred, target, class_weight, cfg.ignore_index)?;
+        let avg_factor = if average_valid {
+            let ignore = cfg.ignore_index.unwrap_or(IGNORE);
+            Some(integers(target)?.iter().filter(|l| **l != ignore).count() as f64)
+        } else {
+            avg_factor
+        };
+        weight_reduce_loss(&loss, weight, reduction, avg_factor)? * cfg.loss_weight
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::super::utils::testing::{close, grad, tensor, var};
+    use super::*;
+
+    const X: &[f32] = &[1., -2., 0.5, 3., 0., -1., 0.1, 0.2, 0.3, -4., 5., 20.];
+
+    fn config(json: &str) -> CrossEntropyLoss {
+        CrossEntropyLoss::new(&serde_json::from_str(json).unwrap()).unwrap()
+    }
+
+    fn labels(values: &[i64]) -> Tensor {
+        Tensor::from_slice(values, values.len(), &Device::Cpu).unwrap()
+    }
+
+    // All values below: mmdet's CrossEntropyLoss of the same config and inputs.
+
+    #[test]
+    fn softmax_is_mmdets() {
+        let (y, w) = (labels(&[0, 2, 1, 2]), tensor(&[1., 0.5, 2., 1.], &[4]));
+        let module = config(r#"{"reduction": "none"}"#);
+        let x = var(X, &[4, 3]);
+        let loss = module.forward(&x, &y, None, None, None).unwrap();
+        close(&loss, &[0.504596889, 4.06588411, 1.1019429, 3.57627812e-07]);
+        #[rustfmt::skip]
+        close(&grad(&loss, &x), &[-0.396251082, 0.0300588869, 0.366192222, 0.936239541, 0.0466126241, -0.982852161, 0.300609589, -0.667775035, 0.367165387, 3.77513437e-11, 3.05902319e-07, -3.57627869e-07]);
+        let module = config(
+            r#"{"ignore_index": 1, "class_weight": [0.5, 1.0, 3.0], "loss_weight": 2.0, "avg_non_ignore": true}"#,
+        );
+        let x = var(X, &[4, 3]);
+        let loss = module.forward(&x, &y, None, None, None).unwrap();
+        close(&loss, &[8.29996777]);
+        #[rustfmt::skip]
+        close(&grad(&loss, &x), &[-0.132083699, 0.0100196293, 0.122064076, 1.87247908, 0.0932252482, -1.96570432, 0.0, 0.0, 0.0, 7.55026874e-11, 6.11804637e-07, -7.15255737e-07]);
+        let module = config("{}");
+        let x = var(X, &[4, 3]);
+        let loss = module.forward(&x, &y, Some(&w), Some(3.0), None).unwrap();
+        close(&loss, &[1.58047497]);
+        #[rustfmt::skip]
+        close(&grad(&loss, &x), &[-0.132083699, 0.0100196293, 0.122064076, 0.156039923, 0.00776877068, -0.163808703, 0.200406402, -0.445183367, 0.244776934, 1.25837812e-11, 1.01967444e-07, -1.1920929e-07]);
+        assert!(module.forward(&x, &labels(&[0, 1, 3, 0]), None, None, None).is_err());
+    }
+
+    #[test]
+    fn sigmoid_is_mmdets() {
+        let (y, w) = (labels(&[0, 3, 1, -1]), tensor(&[1., 0.5, 2., 1.], &[4]));
+        let module = config(r#"{"use_sigmoid": true}"#);
+        let x = var(X, &[4, 3]);
+        let loss = module.forward(&x, &y, Some(&w), Some(3.0), None).unwrap();
+        close(&loss, &[2.61184907]);
+        #[rustfmt::skip]
+        close(&grad(&loss, &x), &[-0.0896471366, 0.0397343077, 0.207486451, 0.158762366, 0.0833333358, 0.044823572, 0.349986136, -0.300110698, 0.38296169, 0.0, 0.0, 0.0]);
+        let same = tensor(&[0., 1., 1., -100.], &[4]);
+        let x = var(&[1., 3., 0.1, -4.], &[4]);
+        let loss = module.forward(&x, &same, Some(&w), None, None).unwrap();
+        close(&loss, &[0.656587124]);
+        #[rustfmt::skip]
+        close(&grad(&loss, &x), &[0.182764649, -0.00592823327, -0.237510413, 0.0]);
+        let module = config(
+            r#"{"use_sigmoid": true, "class_weight": [0.5, 1.0, 3.0], "ignore_index": 1, "avg_non_ignore": true}"#,
+        );
+        let x = var(X, &[4, 3]);
+        let loss = module.forward(&x, &y, None, None, None).unwrap();
+        close(&loss, &[0.885438621]);
+        #[rustfmt::skip]
+        close(&grad(&loss, &x), &[-0.0224117842, 0.0198671538, 0.103743225, 0.158762366, 0.0833333358, 0.044823572, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn masks_are_mmdets() {
+        let logits: Vec<f32> = (0..16).map(|i| (i as f32 - 7.0) / 4.0).collect();
+        let target = tensor(&[0., 1., 1., 0., 1., 1., 0., 0.], &[2, 2, 2]);
+        let module = config(r#"{"use_mask": true}"#);
+        let x = var(&logits, &[2, 2, 2, 2]);
+        let loss = module.forward(&x, &target, Some(&labels(&[1, 0])), None, None).unwrap();
+        close(&loss, &[0.797522902]);
+        #[rustfmt::skip]
+        close(&grad(&loss, &x), &[0.0, 0.0, 0.0, 0.0, 0.0401026607, -0.0778074116, -0.0702720582, 0.0625, -0.0547279343, -0.047192581, 0.0848973393, 0.0913823247, 0.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn a_misspelt_key_and_a_bad_combination_are_errors() {
+        assert!(serde_json::from_str::<CrossEntropyLossConfig>(r#"{"use_sigmoids": true}"#).is_err());
+        let both: CrossEntropyLossConfig = serde_json::from_str(r#"{"use_sigmoid": true, "use_mask": true}"#).unwrap();
+        assert!(CrossEntropyLoss::new(&both).is_err());
+    }
+}
