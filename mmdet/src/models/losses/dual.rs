@@ -81,7 +81,7 @@ impl Dual {
     }
 
     /// `1 - self`.
-    pub fn from_one(self) -> Self {
+    pub fn one_minus(self) -> Self {
         self.chain(1.0 - self.v, -1.0)
     }
 }
@@ -100,6 +100,8 @@ impl Sub for Dual {
     }
 }
 
+// The product and quotient rules need the operators that clippy suspects.
+#[allow(clippy::suspicious_arithmetic_impl)]
 impl Mul for Dual {
     type Output = Self;
     fn mul(self, o: Self) -> Self {
@@ -107,6 +109,7 @@ impl Mul for Dual {
     }
 }
 
+#[allow(clippy::suspicious_arithmetic_impl)]
 impl Div for Dual {
     type Output = Self;
     fn div(self, o: Self) -> Self {

@@ -58,8 +58,8 @@ impl Op {
             Kind::Iou(mode) => {
                 let iou = (overlap / union.max(Dual::constant(OVERLAP_EPS))).clamp_min(self.eps);
                 match mode {
-                    IoUMode::Linear => iou.from_one(),
-                    IoUMode::Square => iou.square().from_one(),
+                    IoUMode::Linear => iou.one_minus(),
+                    IoUMode::Square => iou.square().one_minus(),
                     IoUMode::Log => iou.ln().scale(-1.0),
                 }
             }
@@ -67,7 +67,7 @@ impl Op {
                 let union = union.max(Dual::constant(self.eps));
                 let (cw, ch) = enclosing();
                 let area = (cw * ch).max(Dual::constant(self.eps));
-                (overlap / union - (area - union) / area).from_one()
+                (overlap / union - (area - union) / area).one_minus()
             }
             Kind::Diou | Kind::Ciou => {
                 let iou = overlap / union.plus(self.eps);
@@ -77,14 +77,14 @@ impl Op {
                 let dy = (t[1] + t[3]) - (p[1] + p[3]);
                 let distance = (dx.square() + dy.square()).scale(0.25) / diagonal;
                 if matches!(self.kind, Kind::Diou) {
-                    return (iou - distance).from_one();
+                    return (iou - distance).one_minus();
                 }
                 let angle = |b: &[Dual; 4]| ((b[2] - b[0]) / (b[3] - b[1]).plus(self.eps)).atan();
                 let v = (angle(&t) - angle(&p)).square().scale(4.0 / (std::f32::consts::PI * std::f32::consts::PI));
                 // A constant for the gradient, as in mmdet.
                 // Differs from mmdet: there two equal boxes can give 0 / 0, a loss that is not a number.
                 let alpha = if iou.v > 0.5 && v.v > 0.0 { v.v / (1.0 - iou.v + v.v) } else { 0.0 };
-                (iou - (distance + v.scale(alpha))).clamp_min(-1.0).clamp_max(1.0).from_one()
+                (iou - (distance + v.scale(alpha))).clamp_min(-1.0).clamp_max(1.0).one_minus()
             }
         }
     }
