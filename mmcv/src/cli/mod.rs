@@ -1,5 +1,6 @@
 //! The command line that every framework's binary shares.
 
+mod config;
 mod modules;
 
 use std::process::ExitCode;
@@ -20,6 +21,8 @@ struct Args {
 enum Command {
     /// List what a config's `type` may name, with fields and defaults.
     Modules(modules::Args),
+    /// Print, explain or compare configs.
+    Config(config::Args),
 }
 
 /// A command of one framework's own, beside the shared ones.
@@ -60,5 +63,6 @@ pub fn main(name: &'static str, about: &'static str, own: &[TaskCommand]) -> Exi
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Modules(args) => modules::run(&args),
+        Command::Config(args) => config::run(&args),
     }
 }

@@ -1,7 +1,13 @@
 //! Configs: a tree of [`Node`]s in which every value knows the file and line that set it.
 
 mod de;
+mod loader;
+mod merge;
 mod node;
+mod options;
+mod python;
 
 pub use de::from_node;
+pub use loader::Config;
+pub use merge::{DELETE, merge};
 pub use node::{Node, Origin, Value};

@@ -1,0 +1,280 @@
+//! Reading a config file with its `_base_` chain.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use super::merge::merge;
+use super::node::{Node, Origin, Value};
+use super::{options, python};
+use crate::error::{Error, Result};
+
+/// Marks `{{_base_.key}}` until the bases are read.
+pub(super) const BASE_MARK: char = '\u{1}';
+
+/// A whole config: the merged tree of a file, its bases and the command line's options.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The tree.
+    pub root: Node,
+    /// The file.
+    pub path: PathBuf,
+}
+
+impl Config {
+    /// Reads `.toml`, `.yaml`, `.yml`, `.json` or OpenMMLab's `.py`, and everything in its `_base_` chain.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let root = load(path, &mut Vec::new(), &Origin::default())?;
+        Ok(Self { root, path: path.to_owned() })
+    }
+
+    /// Lays `key.path=value` options over it, as `--cfg-options` does. Returns a warning for each that set a key
+    /// which was not there before.
+    pub fn merge_options<S: AsRef<str>>(&mut self, options: &[S]) -> Result<Vec<String>> {
+        options::apply(&mut self.root, options)
+    }
+}
+
+fn load(path: &Path, chain: &mut Vec<PathBuf>, asked: &Origin) -> Result<Node> {
+    let name: Arc<str> = path.to_string_lossy().into();
+    let at = |line| Origin { file: Some(name.clone()), line };
+    let fail = |origin: Origin, message: String| Error::Config { origin, path: String::new(), message };
+    let real = path.canonicalize().map_err(|e| match asked.file {
+        Some(_) => fail(asked.clone(), format!("base {} can't be read: {e}", path.display())),
+        None => fail(at(0), format!("can't be read: {e}")),
+    })?;
+    if chain.contains(&real) {
+        let mut names: Vec<String> = chain.iter().map(|p| p.display().to_string()).collect();
+        names.push(real.display().to_string());
+        return Err(fail(asked.clone(), format!("circular _base_: {}", names.join(" -> "))));
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| fail(at(0), format!("can't be read: {e}")))?;
+    let text = predefined(&text, path);
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    let mut node = match extension {
+        "py" => python::evaluate(&mark_bases(&text, true), &name)?,
+        "toml" => toml::from_str::<toml::Value>(&mark_bases(&text, false))
+            .map(|v| from_toml(v, &at(0)))
+            .map_err(|e| fail(at(line_of(&text, e.span().map_or(0, |s| s.start))), e.message().to_owned()))?,
+        "json" => serde_json::from_str::<serde_json::Value>(&mark_bases(&text, false))
+            .map(|v| placed(v.into(), &at(0)))
+            .map_err(|e| fail(at(u32::try_from(e.line()).unwrap_or(0)), e.to_string()))?,
+        "yaml" | "yml" => serde_saphyr::from_str::<serde_json::Value>(&mark_bases(&text, false))
+            .map(|v| placed(v.into(), &at(0)))
+            .map_err(|e| fail(at(0), e.to_string()))?,
+        other => return Err(fail(at(0), format!("'.{other}' is no config (known: .py, .toml, .yaml, .yml, .json)"))),
+    };
+    let Some(dict) = node.as_dict_mut() else { return Err(fail(at(1), "a config is a dict".into())) };
+    let Some(bases) = dict.shift_remove("_base_") else {
+        return Ok(node);
+    };
+    let files: Vec<Node> = match &bases.value {
+        Value::Str(_) => vec![bases.clone()],
+        Value::List(list) => list.clone(),
+        _ => return Err(bases.error("_base_ is a file name or a list of file names")),
+    };
+    chain.push(real);
+    let mut base: IndexMap<String, Node> = IndexMap::new();
+    for file in &files {
+        let relative =
+            file.as_str().ok_or_else(|| file.error(format!("found {}, expected a file name", file.kind())))?;
+        let below = load(&path.parent().unwrap_or(Path::new(".")).join(relative), chain, &file.origin)?;
+        for (key, value) in below.as_dict().cloned().unwrap_or_default() {
+            if let Some(first) = base.get(&key) {
+                return Err(fail(
+                    file.origin.clone(),
+                    format!("two bases set '{key}': {} and {}", first.origin, value.origin),
+                ));
+            }
+            base.insert(key, value);
+        }
+    }
+    chain.pop();
+    let mut base = Node { value: Value::Dict(base), origin: node.origin.clone() };
+    substitute(&mut node, &base)?;
+    merge(node, &mut base, false)?;
+    Ok(base)
+}
+
+/// 1-based line of a byte offset.
+pub(super) fn line_of(text: &str, offset: usize) -> u32 {
+    1 + text.as_bytes().iter().take(offset).filter(|b| **b == b'\n').count() as u32
+}
+
+/// `{{ fileDirname }}` and its like.
+fn predefined(text: &str, path: &Path) -> String {
+    let part = |p: Option<&std::ffi::OsStr>| p.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
+    let folder = std::path::absolute(path).ok().and_then(|p| p.parent().map(|p| p.display().to_string()));
+    let mut out = text.to_owned();
+    for (name, value) in [
+        ("fileDirname", folder.unwrap_or_default()),
+        ("fileBasename", part(path.file_name())),
+        ("fileBasenameNoExtension", part(path.file_stem())),
+        ("fileExtname", path.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default()),
+    ] {
+        for form in [format!("{{{{ {name} }}}}"), format!("{{{{{name}}}}}")] {
+            out = out.replace(&form, &value.replace('\\', "/"));
+        }
+    }
+    out
+}
+
+/// Turns `{{_base_.key}}` into a marked string; where it stands bare it gets quotes.
+fn mark_bases(text: &str, python: bool) -> String {
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(start) = rest.find("{{") {
+        let Some(len) = rest[start..].find("}}") else { break };
+        let inner = rest[start + 2..start + len].trim();
+        let end = start + len + 2;
+        if let Some(key) = inner.strip_prefix("_base_.") {
+            let before = rest[..start].chars().next_back();
+            let after = rest[end..].chars().next();
+            let quoted =
+                matches!(before, Some('"' | '\'')) || matches!(after, Some('"' | '\'')) || in_string(&rest[..start]);
+            let quote = if quoted { "" } else { "\"" };
+            // A control character is no text in TOML and JSON, but its escape is.
+            let mark = if python { BASE_MARK.to_string() } else { "\\u0001".to_owned() };
+            out += &format!("{}{quote}{mark}{key}{mark}{quote}", &rest[..start]);
+        } else {
+            out += &rest[..end];
+        }
+        rest = &rest[end..];
+    }
+    out + rest
+}
+
+/// Whether the last line of `text` ends inside a string.
+fn in_string(text: &str) -> bool {
+    let line = text.rsplit('\n').next().unwrap_or_default();
+    line.matches('"').count() % 2 == 1 || line.matches('\'').count() % 2 == 1
+}
+
+/// Puts the bases' values where `{{_base_.key}}` stood.
+fn substitute(node: &mut Node, base: &Node) -> Result<()> {
+    let origin = node.origin.clone();
+    match &mut node.value {
+        Value::Dict(d) => d.values_mut().try_for_each(|v| substitute(v, base)),
+        Value::List(l) => l.iter_mut().try_for_each(|v| substitute(v, base)),
+        Value::Str(text) if text.contains(BASE_MARK) => {
+            let find = |key: &str| {
+                base.at(key).ok_or_else(|| Error::Config {
+                    origin: origin.clone(),
+                    path: String::new(),
+                    message: format!("no base sets '{key}'"),
+                })
+            };
+            let parts: Vec<&str> = text.split(BASE_MARK).collect();
+            if let ["", key, ""] = parts.as_slice() {
+                let found = find(key)?.value.clone();
+                node.value = found;
+                return Ok(());
+            }
+            let mut out = String::new();
+            for (i, part) in parts.iter().enumerate() {
+                out += &if i % 2 == 0 { (*part).to_owned() } else { python::text(find(part)?) };
+            }
+            *text = out;
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn placed(mut node: Node, origin: &Origin) -> Node {
+    node.origin = origin.clone();
+    match &mut node.value {
+        Value::Dict(d) => d.values_mut().for_each(|v| *v = placed(std::mem::take(v), origin)),
+        Value::List(l) => l.iter_mut().for_each(|v| *v = placed(std::mem::take(v), origin)),
+        _ => {}
+    }
+    node
+}
+
+pub(super) fn from_toml(value: toml::Value, origin: &Origin) -> Node {
+    use toml::Value as T;
+    let value = match value {
+        T::String(s) => Value::Str(s),
+        T::Integer(i) => Value::Int(i),
+        T::Float(f) => Value::Float(f),
+        T::Boolean(b) => Value::Bool(b),
+        T::Datetime(d) => Value::Str(d.to_string()),
+        T::Array(a) => Value::List(a.into_iter().map(|v| from_toml(v, origin)).collect()),
+        T::Table(t) => Value::Dict(t.into_iter().map(|(k, v)| (k, from_toml(v, origin))).collect()),
+    };
+    Node { value, origin: origin.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        dir
+    }
+
+    fn read(files: &[(&str, &str)]) -> Result<Config> {
+        Config::from_file(folder(files).path().join(files[0].0))
+    }
+
+    fn json(files: &[(&str, &str)]) -> String {
+        serde_json::to_string(&read(files).unwrap().root).unwrap()
+    }
+
+    #[test]
+    fn every_format_lies_on_every_other() {
+        for top in [
+            ("t.py", "_base_ = 'b.toml'\nmodel = dict(depth=18)"),
+            ("t.toml", "_base_ = [\"b.toml\"]\n[model]\ndepth = 18"),
+            ("t.yaml", "_base_: b.toml\nmodel:\n  depth: 18"),
+            ("t.json", r#"{"_base_": "b.toml", "model": {"depth": 18}}"#),
+        ] {
+            let files = [top, ("b.toml", "lr = 1e-4\n[model]\ntype = \"A\"\ndepth = 50")];
+            assert_eq!(json(&files), r#"{"lr":0.0001,"model":{"type":"A","depth":18}}"#, "{}", top.0);
+        }
+    }
+
+    #[test]
+    fn values_of_a_base_are_put_in_place() {
+        let base = ("b.py", "model = dict(n=[1, 2])\nname = 'x'");
+        assert_eq!(
+            json(&[("t.py", "_base_ = './b.py'\na = {{_base_.model}}\nb = 'v_{{_base_.name}}'"), base]),
+            r#"{"model":{"n":[1,2]},"name":"x","a":{"n":[1,2]},"b":"v_x"}"#
+        );
+        assert_eq!(
+            json(&[("t.toml", "_base_ = \"b.py\"\na = {{_base_.model.n}}"), base]),
+            r#"{"model":{"n":[1,2]},"name":"x","a":[1,2]}"#
+        );
+    }
+
+    #[test]
+    fn a_value_knows_its_file_and_line() {
+        let config = read(&[("t.py", "_base_ = 'b.py'\nx = 1"), ("b.py", "\nm = dict(\n  depth=50)")]).unwrap();
+        let origin = config.root.at("m.depth").unwrap().origin.to_string();
+        assert!(origin.ends_with("b.py:3"), "{origin}");
+    }
+
+    #[test]
+    fn bad_files_are_errors_that_name_file_and_line() {
+        let cases: [(&[(&str, &str)], &str); 9] = [
+            (&[("t.py", "_base_ = 't.py'")], "circular _base_"),
+            (&[("t.py", "\n_base_ = 'none.py'")], "t.py:2: base"),
+            (&[("t.py", "_base_ = ['a.py', 'b.py']"), ("a.py", "x = 1"), ("b.py", "x = 2")], "two bases set 'x'"),
+            (&[("t.py", "_base_ = 'b.py'\na = dict(x=1)"), ("b.py", "a = 1")], "a dict can't be merged into an int"),
+            (&[("t.toml", "a = 1\nb = = 2")], "t.toml:2"),
+            (&[("t.json", "{\n\"a\": }")], "t.json:2"),
+            (&[("t.yaml", "a: [1")], "t.yaml"),
+            (&[("t.ini", "a = 1")], "'.ini' is no config"),
+            (&[("t.py", "_base_ = 'b.py'\na = {{_base_.y}}"), ("b.py", "x = 1")], "no base sets 'y'"),
+        ];
+        for (files, message) in cases {
+            let e = read(files).unwrap_err();
+            assert!(e.is_usage() && e.to_string().contains(message), "{files:?}: {e}");
+        }
+    }
+}
