@@ -67,6 +67,10 @@ fn load(path: &Path, chain: &mut Vec<PathBuf>, asked: &Origin) -> Result<Node> {
         other => return Err(fail(at(0), format!("'.{other}' is no config (known: .py, .toml, .yaml, .yml, .json)"))),
     };
     let Some(dict) = node.as_dict_mut() else { return Err(fail(at(1), "a config is a dict".into())) };
+    if let Some(newer) = dict.shift_remove("_deprecation_") {
+        let expected = newer.get("expected").and_then(Node::as_str).unwrap_or("another file");
+        tracing::warn!("{name} is deprecated, use {expected}");
+    }
     let Some(bases) = dict.shift_remove("_base_") else {
         return Ok(node);
     };

@@ -1,3 +1,5 @@
 //! The binary and the registries, from outside.
 
 mod cli;
+mod config;
+mod registry;

@@ -212,7 +212,7 @@ mod tests {
         assert_eq!((r.area(), r.to_bbox()), (3, [1.0, 0.0, 2.0, 2.0]));
         let full = Rle::encode(&[1; 6], 2, 3);
         assert_eq!(full.counts(), [0, 6]);
-        assert_eq!(Rle::iou(&[r.clone()], &[full.clone()], &[false]), [[0.5]]);
+        assert_eq!(Rle::iou(std::slice::from_ref(&r), std::slice::from_ref(&full), &[false]), [[0.5]]);
         assert_eq!(Rle::iou(&[r], &[full], &[true]), [[1.0]]);
     }
 
@@ -220,7 +220,7 @@ mod tests {
     fn an_empty_mask_has_no_area_and_meets_nothing() {
         let empty = Rle::encode(&[0; 6], 2, 3);
         assert_eq!((empty.area(), empty.to_bbox()), (0, [0.0; 4]));
-        assert_eq!(Rle::iou(&[empty.clone()], &[empty], &[false]), [[0.0]]);
+        assert_eq!(Rle::iou(std::slice::from_ref(&empty), std::slice::from_ref(&empty), &[false]), [[0.0]]);
         assert!(Rle::merge(&[], false).is_none());
         assert!(Rle::from_counts(2, 3, vec![2, 3]).is_none());
     }

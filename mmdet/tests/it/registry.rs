@@ -1,0 +1,35 @@
+//! The registered names: a crate that is linked but not named would lose its entries silently.
+
+use mmcv::config::Node;
+use mmcv::registry::{build, check_unique, listings};
+use mmdet::LOSSES;
+
+#[test]
+fn the_registered_names_are_these() {
+    check_unique().unwrap();
+    let names: Vec<String> = listings().iter().map(|l| format!("{} {}", l.registry, l.name)).collect();
+    assert_eq!(
+        names,
+        [
+            "LOSSES CIoULoss",
+            "LOSSES CrossEntropyLoss",
+            "LOSSES DIoULoss",
+            "LOSSES FocalLoss",
+            "LOSSES GIoULoss",
+            "LOSSES IoULoss",
+            "LOSSES L1Loss",
+            "LOSSES MSELoss",
+            "LOSSES SmoothL1Loss",
+        ]
+    );
+}
+
+#[test]
+fn a_loss_is_built_from_a_config_and_a_typo_is_named() {
+    let built = |json: &str| build(&LOSSES, &Node::from_json(json).unwrap(), ());
+    assert!(built(r#"{"type": "FocalLoss", "gamma": 2.0, "alpha": 0.25}"#).is_ok());
+    let e = built(r#"{"type": "FocalLos"}"#).err().unwrap().to_string();
+    assert!(e.contains("did you mean 'FocalLoss'"), "{e}");
+    let e = built(r#"{"type": "FocalLoss", "gama": 2.0}"#).err().unwrap().to_string();
+    assert!(e.contains("unknown field 'gama'; did you mean 'gamma'"), "{e}");
+}
