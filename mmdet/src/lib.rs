@@ -2,7 +2,6 @@
 
 pub mod core;
 pub mod datasets;
-pub mod evaluation;
 pub mod models;
 pub mod registry;
 pub mod tools;

@@ -16,6 +16,8 @@ cargo xtask <command>
 cargo xtask <command> <framework> [arguments]
 
   modules    what a config's `type` may name, with fields and defaults
+  config     dump, explain or diff configs
+  shapes     make the small detection data set
   <command>  any other command of the framework's binary (`cargo xtask help mmdet`)
 
 Frameworks: mmdet

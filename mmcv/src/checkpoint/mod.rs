@@ -1,1 +1,0 @@
-//! Checkpoints: `.pth` and `.safetensors`, load reports.

@@ -1,1 +1,0 @@
-//! CNN blocks and backbones that several tasks share.

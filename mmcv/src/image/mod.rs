@@ -1,1 +1,0 @@
-//! Images: decoding, encoding, geometry, colour, as mmcv and cv2 do it.

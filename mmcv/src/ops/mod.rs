@@ -1,1 +1,0 @@
-//! Tensor operations with own kernels, forward and backward.

@@ -1,1 +1,0 @@
-//! COCO AP and VOC mAP.

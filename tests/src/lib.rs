@@ -1,1 +1,0 @@
-//! End-to-end, golden and cross-crate tests (see `tests/`).
