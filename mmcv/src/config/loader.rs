@@ -52,16 +52,17 @@ fn load(path: &Path, chain: &mut Vec<PathBuf>, asked: &Origin) -> Result<Node> {
     }
     let text = std::fs::read_to_string(path).map_err(|e| fail(at(0), format!("can't be read: {e}")))?;
     let text = predefined(&text, path);
+    let marked = mark_bases(&text, path.extension().is_some_and(|e| e == "py"));
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     let mut node = match extension {
-        "py" => python::evaluate(&mark_bases(&text, true), &name)?,
-        "toml" => toml::from_str::<toml::Value>(&mark_bases(&text, false))
+        "py" => python::evaluate(&marked, &name)?,
+        "toml" => toml::from_str::<toml::Value>(&marked)
             .map(|v| from_toml(v, &at(0)))
-            .map_err(|e| fail(at(line_of(&text, e.span().map_or(0, |s| s.start))), e.message().to_owned()))?,
-        "json" => serde_json::from_str::<serde_json::Value>(&mark_bases(&text, false))
+            .map_err(|e| fail(at(line_of(&marked, e.span().map_or(0, |s| s.start))), e.message().to_owned()))?,
+        "json" => serde_json::from_str::<serde_json::Value>(&marked)
             .map(|v| placed(v.into(), &at(0)))
             .map_err(|e| fail(at(u32::try_from(e.line()).unwrap_or(0)), e.to_string()))?,
-        "yaml" | "yml" => serde_saphyr::from_str::<serde_json::Value>(&mark_bases(&text, false))
+        "yaml" | "yml" => serde_saphyr::from_str::<serde_json::Value>(&marked)
             .map(|v| placed(v.into(), &at(0)))
             .map_err(|e| fail(at(0), e.to_string()))?,
         other => return Err(fail(at(0), format!("'.{other}' is no config (known: .py, .toml, .yaml, .yml, .json)"))),
