@@ -3,6 +3,7 @@
 mod config;
 mod modules;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -38,6 +39,15 @@ pub struct TaskCommand {
 /// The exit code is 0, 2 when a config or an argument is at fault, 1 when data or the run is.
 pub fn main(name: &'static str, about: &'static str, own: &[TaskCommand]) -> ExitCode {
     use clap::{CommandFactory, FromArgMatches};
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    // It fails only where a caller has set one up already, whose choice stands.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .without_time()
+        .with_target(false)
+        .try_init();
     let commands = Args::command().name(name).about(about).subcommands(own.iter().map(|c| (c.command)()));
     let matches = commands.get_matches();
     let done = registry::check_unique().and_then(|()| {

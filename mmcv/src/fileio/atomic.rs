@@ -19,7 +19,7 @@ pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::R
             out.flush()?;
         }
         file.as_file().sync_all()?;
-        // Temporary files are private; what we write is as readable as the user's umask says.
+        // Temporary files are private; what we write may be read by all, as under the usual umask.
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;

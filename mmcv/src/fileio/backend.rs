@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, RwLock};
 use std::time::Duration;
@@ -77,8 +77,7 @@ impl ZipBackend {
 }
 
 fn open_zip(path: &Path) -> Result<zip::ZipArchive<File>> {
-    let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
-    file.rewind().map_err(|e| Error::io(path, e))?;
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
     zip::ZipArchive::new(file).map_err(|e| Error::data(path, format!("not a zip archive: {e}")))
 }
 

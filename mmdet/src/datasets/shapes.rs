@@ -46,7 +46,9 @@ fn refuse_occupied(dir: &Path) -> Result<()> {
     match std::fs::read_dir(dir) {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
-            Some(_) => Err(Error::data(dir, "exists already and is not empty")),
+            Some(_) => {
+                Err(Error::Usage(format!("{}: exists already and is not empty; name a new folder", dir.display())))
+            }
         },
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(Error::io(dir, e)),

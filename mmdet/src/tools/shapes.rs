@@ -36,9 +36,6 @@ pub const COMMAND: TaskCommand = TaskCommand {
 
 fn run(matches: &ArgMatches) -> Result<()> {
     let args = ShapesArgs::from_arg_matches(matches).map_err(|e| Error::Usage(e.to_string()))?;
-    if args.dir.exists() {
-        return Err(Error::Usage(format!("{} is there already: name a new folder", args.dir.display())));
-    }
     make_shapes(&args.dir, args.seed, args.train, args.val)?;
     println!(
         "{}: {} train and {} val images, classes {}",

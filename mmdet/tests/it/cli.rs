@@ -45,5 +45,16 @@ fn shapes_makes_a_coco_data_set_once() {
     assert_eq!(val["categories"].as_array().unwrap().len(), 6);
     let again = make();
     assert_eq!(again.status.code(), Some(2));
-    assert!(stderr(&again).contains("is there already"), "{}", stderr(&again));
+    assert!(stderr(&again).contains("exists already"), "{}", stderr(&again));
+}
+
+#[test]
+fn a_deprecated_config_says_what_to_use_and_still_loads() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("old.py");
+    std::fs::write(&file, "x = 1\n_deprecation_ = dict(expected='new.py')\n").unwrap();
+    let out = mmdet(&["config", "dump", file.to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&out.stdout).unwrap(), serde_json::json!({"x": 1}));
+    assert!(stderr(&out).contains("old.py is deprecated, use new.py"), "{}", stderr(&out));
 }
