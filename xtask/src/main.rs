@@ -56,17 +56,14 @@ fn main() -> ExitCode {
 /// Builds a framework's binary and hands the command over; its exit code is ours.
 fn framework(command: &str, name: &str, rest: &[&str]) -> ExitCode {
     let command = if command == "help" { "--help" } else { command };
-    let built = setup().and_then(|()| cargo(&["build", "--quiet", "--release", "--package", name]));
-    if let Err(e) = built {
-        eprintln!("error: {e:#}");
-        return ExitCode::from(1);
-    }
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    let binary = std::path::Path::new(&target).join("release").join(name);
-    match Command::new(&binary).arg(command).args(rest).status() {
+    let run = setup().and_then(|()| {
+        let cargo = ["run", "--quiet", "--release", "--package", name, "--", command];
+        Command::new(cargo_path()).args(cargo).args(rest).status().context("cargo can't be started")
+    });
+    match run {
         Ok(status) => ExitCode::from(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1)),
         Err(e) => {
-            eprintln!("error: {} can't be started: {e}", binary.display());
+            eprintln!("error: {e:#}");
             ExitCode::from(1)
         }
     }
@@ -104,8 +101,11 @@ fn runs(tool: &str) -> bool {
 }
 
 fn cargo(args: &[&str]) -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    run(Command::new(cargo).args(args))
+    run(Command::new(cargo_path()).args(args))
+}
+
+fn cargo_path() -> std::ffi::OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 fn run(command: &mut Command) -> Result<()> {
