@@ -26,10 +26,10 @@ struct ShapesArgs {
 
 /// Its entry in the binary.
 pub const COMMAND: TaskCommand = TaskCommand {
+    // After the arguments, whose own doc would take its place.
     command: || {
-        ShapesArgs::augment_args(
-            Command::new("shapes").about("Make a small detection data set of drawn shapes (COCO format)"),
-        )
+        ShapesArgs::augment_args(Command::new("shapes"))
+            .about("Make a small detection data set of drawn shapes (COCO format)")
     },
     run,
 };

@@ -29,7 +29,8 @@ fn modules_of_an_unknown_name_exits_with_2() {
 fn help_teaches_the_commands() {
     let out = mmdet(&["--help"]);
     assert_eq!(out.status.code(), Some(0));
-    assert!(String::from_utf8_lossy(&out.stdout).contains("modules"));
+    let help = String::from_utf8_lossy(&out.stdout);
+    assert!(help.contains("modules") && help.contains("Make a small detection data set"), "{help}");
 }
 
 #[test]
