@@ -6,18 +6,32 @@
 //! | [`config`] | the node tree: TOML, YAML, JSON and OpenMMLab's `.py`, with the file and line of every value |
 //! | [`fileio`] | file backends by config, atomic writing |
 //! | [`cli`] | the command line that every binary shares |
+//! | [`image`] | decoding, encoding, geometric and photometric operations |
+//! | [`ops`] | tensor operations, forward and backward |
+//! | [`cnn`] | network blocks |
+//! | [`data`] | data sets, samplers, the loader |
+//! | [`optim`], [`runner`], [`checkpoint`] | training |
+//! | [`visualization`] | drawing |
 //! | [`nn`] | parameters by their `state_dict` names, the forward context |
 //! | [`rng`] | the one source of random numbers |
 //!
 //! It names no task: nothing here knows what a detector is.
 
+pub mod checkpoint;
 pub mod cli;
+pub mod cnn;
 pub mod config;
+pub mod data;
 pub mod error;
 pub mod fileio;
+pub mod image;
 pub mod nn;
+pub mod ops;
+pub mod optim;
 pub mod registry;
 pub mod rng;
+pub mod runner;
+pub mod visualization;
 
 pub use error::{Error, Result};
 pub use rng::Rng;

@@ -1,3 +1,7 @@
 //! Boxes, anchors, assigners, samplers, coders, post-processing.
 
 pub mod mask;
+
+mod structures;
+
+pub use structures::{AnnInfo, AnnMask, BBox, DetBatch, DetResult, DetSample, ImgMeta, ImgNormCfg, ScoredBox};

@@ -1,0 +1,1 @@
+//! Building blocks of convolutional networks, and backbones that several frameworks use.

@@ -1,0 +1,1 @@
+//! Tensor operations with parallel CPU kernels, forward and backward.

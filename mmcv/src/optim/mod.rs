@@ -1,0 +1,1 @@
+//! Optimizers with the numerics of PyTorch.
