@@ -4,4 +4,4 @@ pub mod mask;
 
 mod structures;
 
-pub use structures::{AnnInfo, AnnMask, BBox, DetBatch, DetResult, DetSample, ImgMeta, ImgNormCfg, ScoredBox};
+pub use structures::{AnnInfo, AnnMask, BBox, DetBatch, DetResult, DetSample, ImgMeta, ImgNormCfg, Padding, ScoredBox};

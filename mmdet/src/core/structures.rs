@@ -89,6 +89,27 @@ pub struct DetSample {
     pub gt_bboxes_ignore: Option<Vec<BBox>>,
     /// Masks of the boxes in the frame of `img`, when the config collects `gt_masks`.
     pub gt_masks: Option<Vec<AnnMask>>,
+    /// Semantic map `[1, H, W]` u8 in the frame of `img`, when the config collects `gt_semantic_seg`.
+    pub gt_semantic_seg: Option<Tensor>,
+    /// Boxes proposed from outside, when the config collects `proposals`.
+    pub proposals: Option<Vec<BBox>>,
+    /// What a batch's smaller images and semantic maps are filled up with.
+    pub padding: Padding,
+}
+
+/// Fill values of a batch's padding: `pad_val` of `DefaultFormatBundle`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Padding {
+    /// Of images.
+    pub img: f32,
+    /// Of semantic maps.
+    pub seg: u8,
+}
+
+impl Default for Padding {
+    fn default() -> Self {
+        Self { img: 0.0, seg: 255 }
+    }
 }
 
 /// A batch for training; images are padded at the right and bottom to one size.
@@ -106,6 +127,10 @@ pub struct DetBatch {
     pub gt_bboxes_ignore: Option<Vec<Vec<BBox>>>,
     /// One list per image, when collected.
     pub gt_masks: Option<Vec<Vec<AnnMask>>>,
+    /// `[B, 1, H, W]` u8, when collected.
+    pub gt_semantic_seg: Option<Tensor>,
+    /// One list per image, when collected.
+    pub proposals: Option<Vec<Vec<BBox>>>,
 }
 
 /// What a detector finds in one image.
