@@ -161,7 +161,8 @@ macro_rules! registry {
             use super::*;
             #[$crate::linkme::distributed_slice]
             #[linkme(crate = $crate::linkme)]
-            pub static ENTRIES: [Item];
+            // Under the registry's own name: linkme makes a macro of the name, one to a crate.
+            pub static $name: [Item];
             /// One entry of the registry.
             pub type Item = $crate::registry::Entry<$t, $args>;
             #[$crate::linkme::distributed_slice($crate::registry::REGISTRIES)]
@@ -170,7 +171,7 @@ macro_rules! registry {
         }
         $(#[$doc])*
         $vis static $name: $crate::registry::Registry<$t, $args> =
-            $crate::registry::Registry { name: stringify!($name), entries: || &$name::ENTRIES };
+            $crate::registry::Registry { name: stringify!($name), entries: || &$name::$name };
     };
 }
 pub use registry;
@@ -191,7 +192,7 @@ macro_rules! register {
     };
     (@entry $registry:ident, $t:ty, $name:literal, $config:ty, |$cfg:ident, $args:ident| $new:expr) => {
         const _: () = {
-            #[$crate::linkme::distributed_slice($registry::ENTRIES)]
+            #[$crate::linkme::distributed_slice($registry::$registry)]
             #[linkme(crate = $crate::linkme)]
             static ENTRY: $registry::Item = $crate::registry::Entry {
                 name: $name,
