@@ -154,7 +154,8 @@ pub fn list<T: ?Sized, A>(registry: &Registry<T, A>) -> Vec<Listing> {
 #[macro_export]
 macro_rules! registry {
     ($(#[$doc:meta])* $vis:vis $name:ident: $t:ty, $args:ty) => {
-        #[allow(non_snake_case)]
+        // linkme places statics in a link section, which the lint counts as unsafe.
+        #[allow(non_snake_case, unsafe_code)]
         #[doc(hidden)]
         $vis mod $name {
             #[allow(unused_imports)]
@@ -191,6 +192,7 @@ macro_rules! register {
         $crate::register!(@entry $registry, $t, $name, $config, |cfg, _args| <$component>::new(&cfg));
     };
     (@entry $registry:ident, $t:ty, $name:literal, $config:ty, |$cfg:ident, $args:ident| $new:expr) => {
+        #[allow(unsafe_code)] // linkme's link section
         const _: () = {
             #[$crate::linkme::distributed_slice($registry::$registry)]
             #[linkme(crate = $crate::linkme)]
