@@ -2,6 +2,7 @@
 
 pub mod core;
 pub mod datasets;
+pub mod evaluation;
 pub mod models;
 pub mod registry;
 pub mod tools;

@@ -1,0 +1,6 @@
+//! COCO annotation files and the COCO metrics.
+
+mod api;
+mod json;
+
+pub use api::{BoxFaults, CocoAnn, CocoApi, CocoCategory, CocoImage};

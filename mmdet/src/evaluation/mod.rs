@@ -1,0 +1,3 @@
+//! How good detections are.
+
+pub mod coco;
