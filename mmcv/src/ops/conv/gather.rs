@@ -1,0 +1,478 @@
+//! The implicit GEMM: `out[m][position] = Σ over (channel, tap) of a[m][channel, tap] · src[channel][position · step + tap]`.
+
+use rayon::prelude::*;
+
+use super::geometry::{Geometry, inside};
+use crate::ops::gemm::{Act, Epilogue, Kernel, MAX_MR, MAX_NR, Out, kernel, transpose_panel, with_scratch};
+
+/// Columns of a task; an odd number of cache lines, so that the rows of a block fall on different cache sets.
+const COLUMNS: usize = 144;
+/// Rows of `b` (channels times taps) of a block: 256 rows of a 16-column panel fill half of the first-level cache.
+const DEPTH: usize = 256;
+/// Panels of `a` that stay in the second-level cache while the panels of `b` pass.
+const A_PANELS: usize = 32;
+
+/// A gather and where its results go.
+#[derive(Debug, Clone)]
+pub(super) struct Gather {
+    pub images: usize,
+    pub groups: usize,
+    /// Source channels of a group.
+    pub k: usize,
+    /// Result channels of a group.
+    pub m: usize,
+    /// Height and width of a source map.
+    pub src: [usize; 2],
+    /// Rows and columns of positions.
+    pub grid: [usize; 2],
+    /// Source step between neighbouring positions.
+    pub step: [usize; 2],
+    /// Source offset of each tap.
+    pub taps: Vec<[isize; 2]>,
+    /// Height and width of a result map.
+    pub dst: [usize; 2],
+    /// Result of position (0, 0), and the result step between neighbouring positions.
+    pub origin: [usize; 2],
+    pub spread: [usize; 2],
+}
+
+/// Weights as the kernel reads them: `[group][panel of mr rows][channel, tap][mr]`, the last panel filled with zeros.
+#[derive(Debug, Clone)]
+pub(super) struct PackedA {
+    data: Vec<f32>,
+    panels: usize,
+    depth: usize,
+    kern: Kernel,
+}
+
+impl PackedA {
+    /// Packs `groups · m` rows; `fill(group, first row, rows, panel)` writes one panel of `[depth][mr]`.
+    fn pack(
+        groups: usize,
+        m: usize,
+        depth: usize,
+        kern: Kernel,
+        fill: impl Fn(usize, usize, usize, *mut f32) + Sync,
+    ) -> Self {
+        let panels = m.div_ceil(kern.mr);
+        let out = Out::new(groups * panels * depth * kern.mr);
+        (0..groups * panels).into_par_iter().for_each(|i| {
+            let first = i % panels * kern.mr;
+            // SAFETY: panel i is inside, and only this task writes it.
+            fill(i / panels, first, (m - first).min(kern.mr), unsafe { out.ptr().add(i * depth * kern.mr) });
+        });
+        // SAFETY: `fill` writes whole panels.
+        Self { data: unsafe { out.into_vec() }, panels, depth, kern }
+    }
+
+    /// The forward pass's: rows are output channels, as they lie in `w`.
+    pub fn forward(g: &Geometry, w: &[f32]) -> Self {
+        let (m, depth, kern) = (g.group_out(), g.group_in() * g.taps(), kernel());
+        assert_eq!(w.len(), g.channels_out * depth);
+        Self::pack(g.groups, m, depth, kern, |group, first, rows, dst| {
+            // SAFETY: `rows` rows of `depth` weights start there; the panel has depth·mr places.
+            unsafe {
+                transpose_panel(w.as_ptr().add((group * m + first) * depth), depth, rows, depth, dst, kern.mr);
+            }
+        })
+    }
+
+    /// The data gradient's: rows are input channels, the inner dimension is (output channel, one of `taps`).
+    pub fn transposed(g: &Geometry, w: &[f32], taps: &[usize]) -> Self {
+        let (m, k, kk, kern) = (g.group_in(), g.group_out(), g.taps(), kernel());
+        assert_eq!(w.len(), g.channels_out * m * kk);
+        Self::pack(g.groups, m, k * taps.len(), kern, |group, first, rows, dst| {
+            let mut at = 0;
+            for o in 0..k {
+                let row = &w[((group * k + o) * m + first) * kk..][..rows * kk];
+                for &t in taps {
+                    for r in 0..kern.mr {
+                        // SAFETY: at + r < k · taps · mr.
+                        unsafe { *dst.add(at + r) = if r < rows { row[r * kk + t] } else { 0.0 } };
+                    }
+                    at += kern.mr;
+                }
+            }
+        })
+    }
+
+    fn panel(&self, group: usize, panel: usize, row: usize) -> *const f32 {
+        self.data[((group * self.panels + panel) * self.depth + row) * self.kern.mr..].as_ptr()
+    }
+}
+
+/// What finishes the result: added to it (`bias` a channel, `residual` in its shape), then the activation.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Finish<'a> {
+    pub bias: Option<&'a [f32]>,
+    pub residual: Option<&'a [f32]>,
+    pub act: Act,
+}
+
+/// Neighbouring positions of one source row: `lead` zeros, `len` values from `src` on, `trail` zeros.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    lead: u32,
+    len: u32,
+    trail: u32,
+    src: usize,
+}
+
+/// How the positions `n0..n1` read the source: for each tap the runs that make up a row of `b`, relative to a channel.
+pub(super) struct Rows {
+    runs: Vec<Run>,
+    per_tap: usize,
+    step: usize,
+    /// Zeros that fill a row up to whole panels.
+    fill: usize,
+}
+
+impl Rows {
+    /// `channels` is the number of channels of the whole source tensor.
+    pub fn new(
+        (n0, n1): (usize, usize),
+        width: usize,
+        grid: [usize; 2],
+        src: [usize; 2],
+        step: [usize; 2],
+        channels: usize,
+        taps: &[[isize; 2]],
+    ) -> Self {
+        let (px, area) = (grid[0] * grid[1], src[0] * src[1]);
+        let mut segments = Vec::new();
+        let mut n = n0;
+        while n < n1 {
+            let (image, q) = (n / px, n % px);
+            let (y, x) = (q / grid[1], q % grid[1]);
+            let len = (grid[1] - x).min(n1 - n);
+            segments.push((image, y, x, len));
+            n += len;
+        }
+        let mut runs = Vec::with_capacity(taps.len() * segments.len());
+        for &[oy, ox] in taps {
+            let (ylo, yhi) = inside(oy, step[0], src[0], grid[0]);
+            let (xlo, xhi) = inside(ox, step[1], src[1], grid[1]);
+            for &(image, y, x, len) in &segments {
+                let (lo, hi) = (xlo.max(x), xhi.min(x + len));
+                runs.push(if y < ylo || y >= yhi || lo >= hi {
+                    Run { lead: len as u32, len: 0, trail: 0, src: 0 }
+                } else {
+                    let iy = (y * step[0]) as isize + oy;
+                    let ix = (lo * step[1]) as isize + ox;
+                    Run {
+                        lead: (lo - x) as u32,
+                        len: (hi - lo) as u32,
+                        trail: (x + len - hi) as u32,
+                        src: image * channels * area + iy as usize * src[1] + ix as usize,
+                    }
+                });
+            }
+        }
+        Self { runs, per_tap: segments.len(), step: step[1], fill: width - (n1 - n0) }
+    }
+
+    /// Writes one row of `width` values: tap `tap` of the channel at `src`.
+    ///
+    /// # Safety
+    /// `src` is the start of that channel in image 0 of the tensor that the runs were made for; `dst` has `width` places.
+    pub unsafe fn write(&self, tap: usize, src: *const f32, mut dst: *mut f32) {
+        for run in &self.runs[tap * self.per_tap..(tap + 1) * self.per_tap] {
+            let (lead, len, trail) = (run.lead as usize, run.len as usize, run.trail as usize);
+            // SAFETY: runs stay inside the source map, and together are as long as the row.
+            unsafe {
+                zero(dst, lead);
+                dst = dst.add(lead);
+                copy(dst, src.add(run.src), len, self.step);
+                dst = dst.add(len);
+                zero(dst, trail);
+                dst = dst.add(trail);
+            }
+        }
+        // SAFETY: the rest of the row.
+        unsafe { zero(dst, self.fill) };
+    }
+}
+
+#[inline(always)]
+unsafe fn zero(dst: *mut f32, len: usize) {
+    if len <= 4 {
+        for i in 0..len {
+            // SAFETY: the caller's promise.
+            unsafe { *dst.add(i) = 0.0 };
+        }
+    } else {
+        // SAFETY: the caller's promise; zero bytes are the number 0.
+        unsafe { dst.write_bytes(0, len) };
+    }
+}
+
+#[inline(always)]
+unsafe fn copy(dst: *mut f32, src: *const f32, len: usize, step: usize) {
+    // SAFETY: the caller's promise: `len` values `step` apart are there.
+    unsafe {
+        match step {
+            1 => std::ptr::copy_nonoverlapping(src, dst, len),
+            2 => {
+                for i in 0..len {
+                    *dst.add(i) = *src.add(2 * i);
+                }
+            }
+            _ => {
+                for i in 0..len {
+                    *dst.add(i) = *src.add(step * i);
+                }
+            }
+        }
+    }
+}
+
+impl Gather {
+    /// The forward pass of `g`.
+    pub fn forward(g: &Geometry) -> Self {
+        let mut taps = Vec::with_capacity(g.taps());
+        for i in 0..g.kernel[0] {
+            for j in 0..g.kernel[1] {
+                taps.push([
+                    (i * g.dilation[0]) as isize - g.padding[0] as isize,
+                    (j * g.dilation[1]) as isize - g.padding[1] as isize,
+                ]);
+            }
+        }
+        Self {
+            images: g.images,
+            groups: g.groups,
+            k: g.group_in(),
+            m: g.group_out(),
+            src: g.input,
+            grid: g.output,
+            step: g.stride,
+            taps,
+            dst: g.output,
+            origin: [0, 0],
+            spread: [1, 1],
+        }
+    }
+
+    /// The data gradient of `g`: one gather for each phase of the stride, with the kernel's taps that reach the phase.
+    pub fn backward(g: &Geometry) -> Vec<(Self, Vec<usize>)> {
+        let axis_taps = |axis: usize, phase: usize| -> Vec<(usize, isize)> {
+            let s = g.stride[axis] as isize;
+            (0..g.kernel[axis])
+                .filter_map(|k| {
+                    let at = (phase + g.padding[axis]) as isize - (k * g.dilation[axis]) as isize;
+                    (at.rem_euclid(s) == 0).then(|| (k, at.div_euclid(s)))
+                })
+                .collect()
+        };
+        let mut all = Vec::new();
+        for py in 0..g.stride[0].min(g.input[0]) {
+            for px in 0..g.stride[1].min(g.input[1]) {
+                let (ty, tx) = (axis_taps(0, py), axis_taps(1, px));
+                let (mut taps, mut index) = (Vec::new(), Vec::new());
+                for &(i, oy) in &ty {
+                    for &(j, ox) in &tx {
+                        taps.push([oy, ox]);
+                        index.push(i * g.kernel[1] + j);
+                    }
+                }
+                let gather = Self {
+                    images: g.images,
+                    groups: g.groups,
+                    k: g.group_out(),
+                    m: g.group_in(),
+                    src: g.output,
+                    grid: [(g.input[0] - py).div_ceil(g.stride[0]), (g.input[1] - px).div_ceil(g.stride[1])],
+                    step: [1, 1],
+                    taps,
+                    dst: g.input,
+                    origin: [py, px],
+                    spread: g.stride,
+                };
+                all.push((gather, index));
+            }
+        }
+        all
+    }
+
+    /// Runs it: writes every position of `out`, which is `[images, groups · m, dst]`.
+    pub fn run(&self, src: &[f32], a: &PackedA, out: &Out, finish: &Finish) {
+        let (kern, kk) = (a.kern, self.taps.len());
+        let (mr, nr) = (kern.mr, kern.nr);
+        let px = self.grid[0] * self.grid[1];
+        let total = self.images * px;
+        let (k_all, m_all) = (self.groups * self.k, self.groups * self.m);
+        assert_eq!(src.len(), self.images * k_all * self.src[0] * self.src[1]);
+        assert_eq!(a.depth, self.k * kk);
+        if total == 0 || m_all == 0 {
+            return;
+        }
+        let channels = if kk == 0 { self.k } else { (DEPTH / kk).clamp(1, self.k) };
+        // Balanced blocks of channels.
+        let channels = self.k.div_ceil(self.k.div_ceil(channels));
+
+        // Enough tasks for every thread: narrower blocks of columns first, then blocks of rows.
+        let wanted = 4 * rayon::current_num_threads();
+        let mut columns = (COLUMNS / nr).max(1) * nr;
+        while columns > 3 * nr && self.groups * total.div_ceil(columns) < wanted {
+            columns -= 2 * nr;
+        }
+        let col_blocks = total.div_ceil(columns);
+        let row_blocks = (wanted / (self.groups * col_blocks)).clamp(1, a.panels.div_ceil(8));
+        let panels = a.panels.div_ceil(row_blocks);
+        let row_blocks = a.panels.div_ceil(panels);
+
+        let columns = columns.min(total.div_ceil(nr) * nr);
+        (0..self.groups * col_blocks * row_blocks).into_par_iter().for_each(|task| {
+            let (block, rb) = (task / row_blocks, task % row_blocks);
+            let (group, cb) = (block / col_blocks, block % col_blocks);
+            let (n0, n1) = (cb * columns, ((cb + 1) * columns).min(total));
+            let width = (n1 - n0).div_ceil(nr) * nr;
+            let rows = Rows::new((n0, n1), width, self.grid, self.src, self.step, k_all, &self.taps);
+            let (p0, p1) = (rb * panels, ((rb + 1) * panels).min(a.panels));
+            with_scratch(channels * kk * columns, |b| {
+                let mut c0 = 0;
+                loop {
+                    let c1 = (c0 + channels).min(self.k);
+                    for c in c0..c1 {
+                        let plane = src[(group * self.k + c) * self.src[0] * self.src[1]..].as_ptr();
+                        for t in 0..kk {
+                            let at = ((c - c0) * kk + t) * columns;
+                            // SAFETY: the channel's plane of image 0; a row of `width <= columns` places.
+                            unsafe { rows.write(t, plane, b[at..].as_mut_ptr()) };
+                        }
+                    }
+                    let (depth, last) = ((c1 - c0) * kk, c1 == self.k);
+                    let mut pa = p0;
+                    while pa < p1 {
+                        let pb = (pa + A_PANELS).min(p1);
+                        for j in (0..n1 - n0).step_by(nr) {
+                            let tile = Tile::new(self, n0 + j, (n1 - n0 - j).min(nr));
+                            for panel in pa..pb {
+                                let channel = group * self.m + panel * mr;
+                                let rows = (self.m - panel * mr).min(mr);
+                                // SAFETY: panels, block and result have the sizes checked above, and no other task
+                                // writes these channels at these positions.
+                                unsafe {
+                                    let ap = a.panel(group, panel, c0 * kk);
+                                    let bp = b.as_ptr().add(j);
+                                    tile.compute(
+                                        kern,
+                                        depth,
+                                        ap,
+                                        bp,
+                                        columns,
+                                        out,
+                                        channel,
+                                        rows,
+                                        c0 > 0,
+                                        last,
+                                        finish,
+                                    );
+                                }
+                            }
+                        }
+                        pa = pb;
+                    }
+                    if last {
+                        break;
+                    }
+                    c0 = c1;
+                }
+            });
+        });
+    }
+}
+
+/// Where the columns of one tile go.
+struct Tile {
+    /// Pieces of neighbouring columns: first column, count, place in channel 0 of the result.
+    pieces: [(u32, u32, usize); MAX_NR],
+    count: usize,
+    cols: usize,
+    /// Values between two channels of the result.
+    area: usize,
+    step: usize,
+}
+
+impl Tile {
+    fn new(g: &Gather, n: usize, cols: usize) -> Self {
+        let area = g.dst[0] * g.dst[1];
+        let (px, m_all) = (g.grid[0] * g.grid[1], g.groups * g.m);
+        let dense = g.spread == [1, 1] && g.grid == g.dst;
+        let mut tile = Self { pieces: [(0, 0, 0); MAX_NR], count: 0, cols, area, step: g.spread[1] };
+        let mut j = 0;
+        while j < cols {
+            let (image, q) = ((n + j) / px, (n + j) % px);
+            let base = image * m_all * area;
+            let (len, at) = if dense {
+                (px - q, base + q)
+            } else {
+                let (y, x) = (q / g.grid[1], q % g.grid[1]);
+                let row = (g.origin[0] + y * g.spread[0]) * g.dst[1];
+                (g.grid[1] - x, base + row + g.origin[1] + x * g.spread[1])
+            };
+            let len = len.min(cols - j);
+            tile.pieces[tile.count] = (j as u32, len as u32, at);
+            tile.count += 1;
+            j += len;
+        }
+        tile
+    }
+
+    /// One tile of `rows` channels from `channel` on: straight into the result if its columns are neighbours there.
+    ///
+    /// # Safety
+    /// As the micro-kernel's for `a` and `b`; the result has these channels, and nobody else writes these places.
+    unsafe fn compute(
+        &self,
+        kern: Kernel,
+        depth: usize,
+        a: *const f32,
+        b: *const f32,
+        ldb: usize,
+        out: &Out,
+        channel: usize,
+        rows: usize,
+        accumulate: bool,
+        last: bool,
+        finish: &Finish,
+    ) {
+        let bias = finish.bias.filter(|_| last).map_or(std::ptr::null(), |b| b[channel..].as_ptr());
+        let residual = finish.residual.filter(|_| last);
+        let act = if last { finish.act } else { Act::None };
+        if self.count == 1 && self.cols == kern.nr && self.step == 1 {
+            let at = self.pieces[0].2 + channel * self.area;
+            let residual = residual.map_or(std::ptr::null(), |r| r[at..].as_ptr());
+            let epi = Epilogue { bias, residual, act };
+            // SAFETY: the caller's promise.
+            unsafe { (kern.micro)(depth, a, b, ldb, out.ptr().add(at), self.area, rows, accumulate, &epi) };
+            return;
+        }
+        let mut tmp = [0f32; MAX_MR * MAX_NR];
+        // SAFETY: a tile fits into `tmp`; the rest is the caller's promise.
+        unsafe {
+            let t = tmp.as_mut_ptr();
+            (kern.micro)(depth, a, b, ldb, t, kern.nr, rows, false, &Epilogue { bias, ..Epilogue::NONE });
+        }
+        for r in 0..rows {
+            for &(j, len, at) in &self.pieces[..self.count] {
+                let at = at + (channel + r) * self.area;
+                for i in 0..len as usize {
+                    let place = at + i * self.step;
+                    let mut v = tmp[r * kern.nr + j as usize + i];
+                    // SAFETY: a place of this tile in the result.
+                    let p = unsafe { out.ptr().add(place) };
+                    if accumulate {
+                        // SAFETY: as above; the earlier blocks wrote it.
+                        v += unsafe { *p };
+                    }
+                    if let Some(res) = residual {
+                        v += res[place];
+                    }
+                    // SAFETY: as above.
+                    unsafe { *p = act.apply(v) };
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Two-dimensional convolution, forward and backward.
+//!
+//! * [`gather`]: the implicit GEMM behind most of it. Weights are packed as `a`; columns of the unfolded input are
+//!   gathered straight into packed blocks of `b`, so the unfolded input never exists as a whole. The data gradient is the
+//!   same engine over the output's gradient with transposed weights, one pass for each phase of the stride.
+//! * [`wgrad`]: the weight gradient as a GEMM whose inner dimension runs over the output positions, block by block.
+//! * [`depthwise`]: one input channel a group, by direct loops.
+//! * [`op`]: the three as one differentiable operation.
+
+mod bias;
+mod depthwise;
+mod gather;
+mod geometry;
+mod op;
+mod wgrad;
+
+#[cfg(test)]
+mod tests;
+
+pub use geometry::Conv2dConfig;
+pub use op::conv2d;
