@@ -1,5 +1,27 @@
 //! Images: one type, decoding and encoding, geometric and photometric operations with cv2's numbers.
+//!
+//! Each operation's doc says how near it is to the original; the goldens under `tests/golden/image` hold it to that.
+//! All run on the calling thread: the loader's workers are what runs in parallel.
 
+mod decode;
+mod encode;
+mod geometric;
+#[cfg(test)]
+mod golden;
+#[cfg(feature = "turbojpeg")]
+mod jpeg;
+mod layout;
+mod normalize;
+mod options;
+mod orientation;
+mod palette;
+mod resize;
 mod types;
 
+pub use decode::{MAX_PIXELS, imfrombytes, imfrombytes_of, imread};
+pub use encode::{JPEG_QUALITY, imencode, imwrite};
+pub use geometric::{crop, cutout, imcrop, imflip, impad, impad_to_multiple, pad};
+pub use normalize::{imdenormalize, imnormalize, normalize_to_chw, normalize_to_chw_into};
+pub use options::{ChannelOrder, ColorFlag, ImageBackend, Interpolation, PadMode, Scale};
+pub use resize::{imrescale, imresize, imresize_like, imresize_to_multiple, rescale_size};
 pub use types::{FlipDirection, Image, Pixels};

@@ -14,6 +14,21 @@ pub enum Pixels {
     F32(Vec<f32>),
 }
 
+impl Pixels {
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::U8(v) => v.len(),
+            Self::F32(v) => v.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// A picture of `height` x `width` x `channels`. Colour is BGR unless an operation says otherwise, as in mmcv.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Image {
@@ -38,14 +53,17 @@ pub enum FlipDirection {
 impl Image {
     /// An image of `pixels`; an error when their number is not `height * width * channels`.
     pub fn new(height: usize, width: usize, channels: usize, pixels: Pixels) -> Result<Self> {
-        let n = match &pixels {
-            Pixels::U8(v) => v.len(),
-            Pixels::F32(v) => v.len(),
-        };
+        let n = pixels.len();
         if n != height * width * channels {
             return Err(Error::Run(format!("an image of {height}x{width}x{channels} can't have {n} values")));
         }
         Ok(Self { height, width, channels, pixels })
+    }
+
+    /// An image whose number of values its maker has counted.
+    pub(crate) fn made(height: usize, width: usize, channels: usize, pixels: Pixels) -> Self {
+        debug_assert_eq!(height * width * channels, pixels.len());
+        Self { height, width, channels, pixels }
     }
 
     /// Rows.
