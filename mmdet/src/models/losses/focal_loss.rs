@@ -1,108 +1,11 @@
 //! Focal Loss for Dense Object Detection, Lin et al., ICCV 2017 (<https://arxiv.org/abs/1708.02002>): mmdet's `focal_loss.py`.
 
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
+use candle_core::{Result, Tensor, bail};
+use mmcv::ops::focal_loss;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::element::{GRAIN, values};
 use super::utils::{Loss, Reduction, one, weight_reduce_loss};
-
-/// The loss of `[N, C]` scores where each row's label makes one positive or, at `C`, none.
-#[derive(Debug, Clone)]
-struct Op {
-    labels: Vec<usize>,
-    classes: usize,
-    gamma: f32,
-    alpha: f32,
-    /// Scores are probabilities, not logits.
-    activated: bool,
-}
-
-impl Op {
-    /// Value and derivative by the score. With `q` the probability of the wrong answer, the loss is
-    /// `a q^gamma (-ln(1 - q))`, for positives and negatives alike.
-    fn pair(&self, x: f32, positive: bool) -> (f32, f32) {
-        let (alpha, sign) = if positive { (self.alpha, -1.0) } else { (1.0 - self.alpha, 1.0) };
-        if self.activated {
-            let q = if positive { 1.0 - x } else { x };
-            let focus = q.powf(self.gamma);
-            // torch's bounds of the logarithm and of its derivative.
-            let entropy = (-(1.0 - q).ln()).min(100.0);
-            let slope = q / (q * (1.0 - q)).max(1e-12);
-            let by_focus = if self.gamma == 0.0 { 0.0 } else { self.gamma * q.powf(self.gamma - 1.0) };
-            return (alpha * focus * entropy, sign * alpha * (by_focus * entropy + focus * slope));
-        }
-        let z = sign * x;
-        let q = 1.0 / (1.0 + (-z).exp());
-        let focus = alpha * q.powf(self.gamma);
-        let entropy = z.max(0.0) + (-z.abs()).exp().ln_1p();
-        (focus * entropy, sign * focus * (self.gamma * (1.0 - q) * entropy + q))
-    }
-
-    fn map(&self, storage: &CpuStorage, layout: &Layout, pick: fn((f32, f32)) -> f32) -> Result<(CpuStorage, Shape)> {
-        let x = values("focal_loss", storage, layout)?;
-        let mut out = vec![0.0f32; x.len()];
-        (out.par_chunks_exact_mut(self.classes), x.par_chunks_exact(self.classes), &self.labels)
-            .into_par_iter()
-            .with_min_len((GRAIN / self.classes).max(1))
-            .for_each(|(out, row, label)| {
-                for (c, (o, x)) in out.iter_mut().zip(row).enumerate() {
-                    *o = pick(self.pair(*x, c == *label));
-                }
-            });
-        Ok((CpuStorage::F32(out), layout.shape().clone()))
-    }
-}
-
-impl CustomOp1 for Op {
-    fn name(&self) -> &'static str {
-        "focal_loss"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.map(storage, layout, |pair| pair.0)
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some((x.apply_op1_no_bwd(&Slopes(self.clone()))? * grad)?))
-    }
-}
-
-/// The derivatives of [`Op`].
-struct Slopes(Op);
-
-impl CustomOp1 for Slopes {
-    fn name(&self) -> &'static str {
-        "focal_loss_backward"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.0.map(storage, layout, |pair| pair.1)
-    }
-}
-
-/// Focal loss, unreduced `[N, C]`.
-///
-/// # Shapes
-/// - `pred`: `[N, C]` logits, or probabilities when `activated`
-/// - `target`: `[N]` integers up to `C`, which is the background
-pub fn focal_loss(pred: &Tensor, target: &Tensor, gamma: f64, alpha: f64, activated: bool) -> Result<Tensor> {
-    let (n, classes) = pred.dims2()?;
-    if target.dims() != [n] || classes == 0 {
-        bail!("focal_loss: pred is [{n}, {classes}] and target {:?}, expected [N, C] and [N]", target.dims());
-    }
-    let labels = target
-        .to_dtype(DType::I64)?
-        .to_vec1::<i64>()?
-        .into_iter()
-        .map(|label| match usize::try_from(label) {
-            Ok(l) if l <= classes => Ok(l),
-            _ => bail!("focal_loss: label {label} is not in 0..={classes}"),
-        })
-        .collect::<Result<Vec<_>>>()?;
-    pred.contiguous()?.apply_op1(Op { labels, classes, gamma: gamma as f32, alpha: alpha as f32, activated })
-}
 
 fn yes() -> bool {
     true

@@ -16,7 +16,7 @@ pub use cross_entropy_loss::{
     CrossEntropyLoss, CrossEntropyLossConfig, binary_cross_entropy, cross_entropy, mask_cross_entropy,
 };
 pub use element::bce_with_logits;
-pub use focal_loss::{FocalLoss, FocalLossConfig, focal_loss};
+pub use focal_loss::{FocalLoss, FocalLossConfig};
 pub use iou_loss::{
     BoxLossConfig, CIoULoss, DIoULoss, GIoULoss, IoULoss, IoULossConfig, IoUMode, ciou_loss, diou_loss, giou_loss,
     iou_loss,
