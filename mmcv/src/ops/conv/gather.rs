@@ -306,7 +306,7 @@ impl Gather {
         if total == 0 || m_all == 0 {
             return;
         }
-        let channels = if kk == 0 { self.k } else { (DEPTH / kk).clamp(1, self.k) };
+        let channels = DEPTH.checked_div(kk).map_or(self.k, |c| c.clamp(1, self.k));
         // Balanced blocks of channels.
         let channels = self.k.div_ceil(self.k.div_ceil(channels));
 

@@ -55,6 +55,9 @@ impl Geometry {
                 per_group * groups
             )
         }
+        if channels_in == 0 || channels_out == 0 {
+            bail!("conv2d: input {x:?} and weight {w:?} must have channels")
+        }
         let mut output = [0; 2];
         for axis in 0..2 {
             let (size, k) = ([ih, iw][axis], [kh, kw][axis]);

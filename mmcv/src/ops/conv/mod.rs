@@ -5,17 +5,22 @@
 //!   same engine over the output's gradient with transposed weights, one pass for each phase of the stride.
 //! * [`wgrad`]: the weight gradient as a GEMM whose inner dimension runs over the output positions, block by block.
 //! * [`depthwise`]: one input channel a group, by direct loops.
-//! * [`op`]: the three as one differentiable operation.
+//! * [`winograd`]: 3x3 kernels of stride 1 in fewer products, forward and data gradient.
+//! * [`op`]: these as one differentiable operation; [`packed`]: for inference, with weights packed once.
 
 mod bias;
 mod depthwise;
 mod gather;
 mod geometry;
 mod op;
+mod packed;
 mod wgrad;
+#[cfg(target_arch = "x86_64")]
+mod winograd;
 
 #[cfg(test)]
 mod tests;
 
 pub use geometry::Conv2dConfig;
 pub use op::conv2d;
+pub use packed::{PackedCache, PackedConv2d, fold_batch_norm};

@@ -5,6 +5,8 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape
 use super::bias::bias_grad;
 use super::gather::{Finish, Gather, PackedA};
 use super::geometry::{Conv2dConfig, Geometry};
+#[cfg(target_arch = "x86_64")]
+use super::winograd;
 use super::{depthwise, wgrad};
 use crate::ops::gemm::Out;
 
@@ -63,6 +65,16 @@ pub(super) fn forward(g: &Geometry, x: &[f32], w: &[f32], finish: &Finish) -> Ve
         return depthwise::forward(g, x, w, finish);
     }
     let out = Out::new(g.images * g.channels_out * g.output_area());
+    #[cfg(target_arch = "x86_64")]
+    if winograd::allowed()
+        && let Some(plan) = winograd::Plan::forward(g)
+        && plan.pays(false)
+    {
+        let u = winograd::PackedU::new(g.channels_out, g.channels_in, w, false);
+        winograd::run(&plan, x, &u, &out, finish);
+        // SAFETY: the tiles cover the output.
+        return unsafe { out.into_vec() };
+    }
     Gather::forward(g).run(x, &PackedA::forward(g, w), &out, finish);
     // SAFETY: the gather's grid is the whole output.
     unsafe { out.into_vec() }
@@ -74,6 +86,16 @@ pub(super) fn dgrad(g: &Geometry, dy: &[f32], w: &[f32]) -> Vec<f32> {
         return depthwise::dgrad(g, dy, w);
     }
     let out = Out::new(g.images * g.channels_in * g.input_area());
+    #[cfg(target_arch = "x86_64")]
+    if winograd::allowed()
+        && let Some(plan) = winograd::Plan::backward(g)
+        && plan.pays(false)
+    {
+        let u = winograd::PackedU::new(g.channels_in, g.channels_out, w, true);
+        winograd::run(&plan, dy, &u, &out, &Finish::default());
+        // SAFETY: the tiles cover the input.
+        return unsafe { out.into_vec() };
+    }
     for (gather, taps) in Gather::backward(g) {
         gather.run(dy, &PackedA::transposed(g, w, &taps), &out, &Finish::default());
     }

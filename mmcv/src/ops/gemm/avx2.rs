@@ -9,7 +9,7 @@ const MR: usize = 6;
 /// `e^x`, relative error below 2e-7 between -87 and 88 (clamped outside).
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-pub fn exp(x: __m256) -> __m256 {
+fn exp(x: __m256) -> __m256 {
     let s = |v: f32| _mm256_set1_ps(v);
     let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x);
     let y = _mm256_min_ps(_mm256_max_ps(x, s(-87.3)), s(88.3));
@@ -32,7 +32,7 @@ pub fn exp(x: __m256) -> __m256 {
 /// One activation on eight values.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-pub fn activate(v: __m256, act: Act) -> __m256 {
+pub(crate) fn activate(v: __m256, act: Act) -> __m256 {
     let zero = _mm256_setzero_ps();
     match act {
         Act::None => v,

@@ -13,6 +13,8 @@ mod scalar;
 
 use std::sync::OnceLock;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::activate as activate_avx2;
 pub use memory::{Out, transpose_panel, with_scratch};
 
 /// What is applied to a finished value, after bias and residual.
