@@ -1,6 +1,10 @@
 //! Boxes, anchors, assigners, samplers, coders, post-processing.
 
+pub mod anchor;
+pub mod bbox;
 pub mod mask;
+#[cfg(test)]
+mod testing;
 
 mod structures;
 

@@ -11,6 +11,16 @@ fn the_registered_names_are_these() {
     assert_eq!(
         names,
         [
+            "BBOX_ASSIGNERS MaxIoUAssigner",
+            "BBOX_CODERS DeltaXYWHBBoxCoder",
+            "BBOX_CODERS DistancePointBBoxCoder",
+            "BBOX_CODERS LegacyDeltaXYWHBBoxCoder",
+            "BBOX_CODERS PseudoBBoxCoder",
+            "BBOX_CODERS TBLRBBoxCoder",
+            "BBOX_CODERS YOLOBBoxCoder",
+            "BBOX_SAMPLERS PseudoSampler",
+            "BBOX_SAMPLERS RandomSampler",
+            "IOU_CALCULATORS BboxOverlaps2D",
             "LOSSES CIoULoss",
             "LOSSES CrossEntropyLoss",
             "LOSSES DIoULoss",
@@ -20,6 +30,12 @@ fn the_registered_names_are_these() {
             "LOSSES L1Loss",
             "LOSSES MSELoss",
             "LOSSES SmoothL1Loss",
+            "PRIOR_GENERATORS AnchorGenerator",
+            "PRIOR_GENERATORS LegacyAnchorGenerator",
+            "PRIOR_GENERATORS LegacySSDAnchorGenerator",
+            "PRIOR_GENERATORS MlvlPointGenerator",
+            "PRIOR_GENERATORS SSDAnchorGenerator",
+            "PRIOR_GENERATORS YOLOAnchorGenerator",
         ]
     );
 }
