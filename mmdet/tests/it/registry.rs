@@ -7,7 +7,11 @@ use mmdet::LOSSES;
 #[test]
 fn the_registered_names_are_these() {
     check_unique().unwrap();
-    let names: Vec<String> = listings().iter().map(|l| format!("{} {}", l.registry, l.name)).collect();
+    let names: Vec<String> = listings()
+        .iter()
+        .filter(|l| !["DATASETS", "PIPELINES"].contains(&l.registry)) // in datasets.rs
+        .map(|l| format!("{} {}", l.registry, l.name))
+        .collect();
     assert_eq!(
         names,
         [

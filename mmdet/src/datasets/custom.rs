@@ -1,0 +1,204 @@
+//! The middle format: a list of images with their boxes.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use mmcv::config::Node;
+use mmcv::fileio::FileClientConfig;
+use mmcv::{Error, Result, Rng, register};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::base::{Args, Base, MIN_SIZE, filter};
+use super::pipelines::{ImgInfo, OneOrMany, Results, yes};
+use super::{DATASETS, DatasetDefaults, DetDataset, Source};
+use crate::core::{AnnInfo, AnnMask, BBox};
+
+/// `type = "CustomDataset"` and `type = "CocoDataset"`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CustomDatasetConfig {
+    /// The annotation file.
+    pub ann_file: String,
+    /// The steps an image goes through.
+    pub pipeline: Vec<Node>,
+    /// Class names, or a file with one in each line; the format's own without it.
+    #[serde(default)]
+    pub classes: Option<OneOrMany<String>>,
+    /// Folder that `ann_file`, the prefixes and `proposal_file` are in when they are relative.
+    #[serde(default)]
+    pub data_root: Option<String>,
+    /// Folder of the images.
+    #[serde(default = "here")]
+    pub img_prefix: Option<String>,
+    /// Folder of the semantic maps.
+    #[serde(default)]
+    pub seg_prefix: Option<String>,
+    /// Ending of the semantic maps' names.
+    #[serde(default = "png")]
+    pub seg_suffix: String,
+    /// Boxes proposed by another detector: a JSON list with each image's list.
+    #[serde(default)]
+    pub proposal_file: Option<String>,
+    /// Nothing is filtered, and annotations aren't given to the pipeline.
+    #[serde(default)]
+    pub test_mode: Option<bool>,
+    /// Leaves out images without a box of the classes, when training. The middle format doesn't.
+    #[serde(default = "yes")]
+    pub filter_empty_gt: bool,
+    /// Where files are read from.
+    #[serde(default)]
+    pub file_client_args: FileClientConfig,
+}
+
+/// No folder: file names are whole paths.
+pub(super) fn here() -> Option<String> {
+    Some(String::new())
+}
+
+/// The ending of semantic maps.
+pub(super) fn png() -> String {
+    ".png".to_owned()
+}
+
+impl CustomDatasetConfig {
+    pub(super) fn args(&self, defaults: DatasetDefaults) -> Args<'_> {
+        Args {
+            ann_file: &self.ann_file,
+            pipeline: &self.pipeline,
+            classes: self.classes.as_ref(),
+            data_root: self.data_root.as_deref(),
+            img_prefix: self.img_prefix.as_deref(),
+            seg_prefix: self.seg_prefix.as_deref(),
+            proposal_file: self.proposal_file.as_deref(),
+            test_mode: self.test_mode.unwrap_or(defaults.test_mode),
+            file_client_args: &self.file_client_args,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct RawImage {
+    filename: String,
+    width: usize,
+    height: usize,
+    #[serde(default)]
+    ann: Option<RawAnn>,
+}
+
+#[derive(Deserialize)]
+struct RawAnn {
+    bboxes: Vec<BBox>,
+    labels: Vec<i64>,
+    #[serde(default)]
+    bboxes_ignore: Vec<BBox>,
+    #[serde(default)]
+    labels_ignore: Vec<i64>,
+    #[serde(default)]
+    masks: Vec<Vec<Vec<f64>>>,
+    #[serde(default)]
+    seg_map: Option<String>,
+}
+
+/// A JSON list of `{filename, width, height, ann: {bboxes, labels, bboxes_ignore, labels_ignore, masks, seg_map}}`, boxes as
+/// `[x1, y1, x2, y2]`; `ann` is not needed in test mode, its last four never.
+pub struct CustomDataset {
+    base: Base,
+    anns: Vec<Option<Arc<AnnInfo>>>,
+}
+
+impl CustomDataset {
+    /// Reads the annotations.
+    pub fn new(cfg: &CustomDatasetConfig, defaults: DatasetDefaults) -> Result<Self> {
+        let mut base = Base::new(&cfg.args(defaults), &[])?;
+        let text = base.client.get_text(&base.ann_file)?;
+        let raw: Vec<RawImage> = serde_json::from_str(&text)
+            .map_err(|e| Error::data(&base.ann_file, format!("not a JSON list of images with their boxes: {e}")))?;
+        let mut names = HashSet::new();
+        let (mut infos, mut anns) = (Vec::with_capacity(raw.len()), Vec::with_capacity(raw.len()));
+        for (i, image) in raw.into_iter().enumerate() {
+            let bad =
+                |message: String| Error::data(&base.ann_file, format!("image {i} ({}): {message}", image.filename));
+            if !names.insert(image.filename.clone()) {
+                return Err(bad("another image has this filename".into()));
+            }
+            if image.ann.is_none() && !base.test_mode {
+                return Err(bad("has no 'ann'".into()));
+            }
+            anns.push(image.ann.map(|a| parse(a, base.classes.len()).map(Arc::new)).transpose().map_err(bad)?);
+            let id = image.filename.clone();
+            infos.push(ImgInfo { id, filename: image.filename, width: image.width, height: image.height });
+        }
+        let keep = if base.test_mode {
+            None
+        } else {
+            if cfg.filter_empty_gt {
+                tracing::warn!("CustomDataset does not support filtering empty gt images.");
+            }
+            Some(filter(&infos, false, |_| true))
+        };
+        if let Some(keep) = &keep {
+            anns = keep.iter().map(|i| anns[*i].clone()).collect();
+        }
+        base.load(infos, keep, || format!("all are smaller than {MIN_SIZE} pixels"))?;
+        Ok(Self { base, anns })
+    }
+}
+
+/// `classes` is 0 when the data set has no class list.
+fn parse(raw: RawAnn, classes: usize) -> Result<AnnInfo, String> {
+    if raw.bboxes.len() != raw.labels.len() {
+        return Err(format!("{} bboxes, {} labels", raw.bboxes.len(), raw.labels.len()));
+    }
+    if !raw.masks.is_empty() && raw.masks.len() != raw.bboxes.len() {
+        return Err(format!("{} bboxes, {} masks", raw.bboxes.len(), raw.masks.len()));
+    }
+    if let Some(b) = raw.bboxes.iter().position(|b| !(b[2] > b[0] && b[3] > b[1]) || b.iter().any(|v| !v.is_finite())) {
+        return Err(format!("box {b} {:?} is not [x1, y1, x2, y2] with x1 < x2 and y1 < y2", raw.bboxes[b]));
+    }
+    if let Some(label) = raw.labels.iter().find(|l| **l < 0 || (classes > 0 && **l >= classes as i64)) {
+        return Err(format!("label {label} is not one of the {classes} classes"));
+    }
+    Ok(AnnInfo {
+        bboxes: raw.bboxes,
+        labels: raw.labels,
+        bboxes_ignore: raw.bboxes_ignore,
+        labels_ignore: raw.labels_ignore,
+        masks: raw.masks.into_iter().map(AnnMask::Polygons).collect(),
+        seg_map: raw.seg_map,
+    })
+}
+
+impl DetDataset for CustomDataset {
+    fn len(&self) -> usize {
+        self.base.infos.len()
+    }
+    fn classes(&self) -> &[String] {
+        &self.base.classes
+    }
+    fn palette(&self) -> &[[u8; 3]] {
+        &[]
+    }
+    fn img_info(&self, index: usize) -> &ImgInfo {
+        &self.base.infos[index]
+    }
+    fn ann_info(&self, index: usize) -> Result<Arc<AnnInfo>> {
+        self.anns[index].clone().ok_or_else(|| {
+            Error::data(&self.base.ann_file, format!("image {} has no 'ann'", self.base.infos[index].filename))
+        })
+    }
+    fn cat_ids(&self, index: usize) -> Result<Vec<i64>> {
+        Ok(self.ann_info(index)?.labels.clone())
+    }
+    fn flag(&self, index: usize) -> u8 {
+        self.base.flag(index)
+    }
+    fn fetch(&self, index: usize, rng: &mut Rng) -> Result<Results> {
+        self.base.fetch(index, rng, |i| self.ann_info(i))
+    }
+    fn source(&self) -> Source<'_> {
+        Source::Custom
+    }
+}
+
+register!(DATASETS: dyn DetDataset, "CustomDataset" => CustomDataset, CustomDatasetConfig);
