@@ -31,6 +31,7 @@ pub mod optim;
 pub mod registry;
 pub mod rng;
 pub mod runner;
+pub mod testing;
 pub mod visualization;
 
 pub use error::{Error, Result};

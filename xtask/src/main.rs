@@ -2,6 +2,8 @@
 //!
 //! It links no task crate, so it compiles in seconds.
 
+mod setup;
+
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
@@ -10,11 +12,16 @@ const HELP: &str = "\
 cargo xtask <command>
 
   test-all   install what the build needs, then run every test
-  check      rustfmt, clippy at -D warnings, every test
-  setup      say what is missing for a build, and install it with apt when root
+  check      rustfmt, typos and cargo-deny where installed, clippy at -D warnings, every test, docs
+  setup      say what this machine has for a build, and install what is needed with apt when root
+             (with --all also what is optional)
 
 cargo xtask <command> <framework> [arguments]
 
+  train      train a model: `cargo xtask train mmdet CONFIG`
+  test       evaluate a checkpoint: `cargo xtask test mmdet CONFIG CHECKPOINT --eval bbox`
+  infer      detect in images: `cargo xtask infer mmdet CONFIG CHECKPOINT IMAGE... --out DIR`
+  golden     compare a model with the numbers of the Python original
   modules    what a config's `type` may name, with fields and defaults
   config     dump, explain or diff configs
   shapes     make the small detection data set
@@ -34,7 +41,7 @@ fn main() -> ExitCode {
         }
         Some("test-all") => test_all(),
         Some("check") => check(),
-        Some("setup") => setup(),
+        Some("setup") => setup::report(words.contains(&"--all")),
         None | Some("help" | "-h" | "--help") => {
             print!("{HELP}");
             Ok(())
@@ -56,7 +63,7 @@ fn main() -> ExitCode {
 /// Builds a framework's binary and hands the command over; its exit code is ours.
 fn framework(command: &str, name: &str, rest: &[&str]) -> ExitCode {
     let command = if command == "help" { "--help" } else { command };
-    let run = setup().and_then(|()| {
+    let run = setup::needed().and_then(|()| {
         let cargo = ["run", "--quiet", "--release", "--package", name, "--", command];
         Command::new(cargo_path()).args(cargo).args(rest).status().context("cargo can't be started")
     });
@@ -70,34 +77,29 @@ fn framework(command: &str, name: &str, rest: &[&str]) -> ExitCode {
 }
 
 fn test_all() -> Result<()> {
-    setup()?;
+    setup::needed()?;
     cargo(&["test", "--workspace"])
 }
 
+/// Cheapest first.
 fn check() -> Result<()> {
-    setup()?;
+    setup::needed()?;
     cargo(&["fmt", "--all", "--", "--check"])?;
+    if Command::new("typos").arg("--version").output().is_ok_and(|o| o.status.success()) {
+        run(&mut Command::new("typos"))?;
+    } else {
+        eprintln!("skipped: typos is not installed (cargo install typos-cli)");
+    }
     cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
-    cargo(&["test", "--workspace"])
-}
-
-/// The vendored libjpeg-turbo is built with cmake; nasm gives it its SIMD.
-fn setup() -> Result<()> {
-    let missing: Vec<&str> = ["cmake", "nasm"].into_iter().filter(|tool| !runs(tool)).collect();
-    if missing.is_empty() {
-        return Ok(());
+    if setup::cargo_has("deny") {
+        cargo(&["deny", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"])?;
+    } else {
+        eprintln!("skipped: cargo-deny is not installed (cargo install cargo-deny)");
     }
-    eprintln!("missing: {}", missing.join(", "));
-    let root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout.trim_ascii() == b"0");
-    if !root {
-        bail!("install them first: sudo apt-get install -y {}", missing.join(" "));
-    }
-    run(Command::new("apt-get").args(["update", "-qq"]))?;
-    run(Command::new("apt-get").args(["install", "-y", "-qq"]).args(&missing))
-}
-
-fn runs(tool: &str) -> bool {
-    Command::new(tool).arg("--version").output().is_ok_and(|o| o.status.success())
+    cargo(&["test", "--workspace"])?;
+    run(Command::new(cargo_path())
+        .args(["doc", "--workspace", "--no-deps", "--quiet"])
+        .env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 fn cargo(args: &[&str]) -> Result<()> {

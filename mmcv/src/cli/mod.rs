@@ -2,6 +2,7 @@
 
 mod config;
 mod modules;
+mod run_args;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -10,6 +11,8 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Result;
 use crate::registry;
+
+pub use run_args::{ConfigArgs, TrainArgs, parse_device};
 
 #[derive(Parser)]
 #[command(disable_help_subcommand = true, arg_required_else_help = true)]

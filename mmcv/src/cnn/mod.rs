@@ -1,1 +1,17 @@
 //! Building blocks of convolutional networks, and backbones that several frameworks use.
+//!
+//! A backbone's code stands here once; each framework registers it in its own `BACKBONES`.
+
+mod backbone;
+pub mod bricks;
+pub mod flops;
+mod resnet;
+
+pub use backbone::Backbone;
+pub use bricks::{
+    ActivationLayer, ActivationSpec, BatchNorm2d, Conv2d, ConvLayer, ConvModule, ConvModuleConfig, ConvSpec, NormLayer,
+    build_activation_layer, build_conv_layer, build_norm_layer, conv_norm_act, norm_name,
+};
+pub use resnet::{
+    Arch, ArchSettings, PluginPosition, RegNet, RegNetConfig, ResLayer, ResLayerSpec, ResNet, ResNetConfig,
+};

@@ -30,6 +30,12 @@ impl Config {
         Ok(Self { root, path: path.to_owned() })
     }
 
+    /// The value at a dotted path that must be there.
+    pub fn require(&self, path: &str) -> Result<&Node> {
+        let missing = || self.root.error(format!("missing required field '{path}'"));
+        self.root.at(path).filter(|n| !n.is_null()).ok_or_else(missing)
+    }
+
     /// Lays `key.path=value` options over it, as `--cfg-options` does. Returns a warning for each that set a key
     /// which was not there before.
     pub fn merge_options<S: AsRef<str>>(&mut self, options: &[S]) -> Result<Vec<String>> {

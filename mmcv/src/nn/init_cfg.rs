@@ -175,6 +175,24 @@ pub fn initialize(store: &ParamStore, prefix: &str, init_cfg: &Node) -> Result<(
     cfgs.iter().filter(|cfg| cfg.type_name() != Some("Pretrained")).try_for_each(|cfg| apply(store, prefix, cfg))
 }
 
+/// Applies every `init_cfg` that the modules of `store` asked for ([`super::VarBuilder::init_cfg`]), parents before
+/// children. `pretrained` loads a `Pretrained` entry into the module of the given path, whose children then keep what was loaded.
+pub fn init_weights(store: &ParamStore, mut pretrained: impl FnMut(&str, &Node) -> Result<()>) -> Result<()> {
+    let mut loaded: Vec<String> = Vec::new();
+    for (prefix, init_cfg) in store.inits() {
+        if loaded.iter().any(|l| prefix.strip_prefix(l.as_str()).is_some_and(|rest| rest.starts_with('.'))) {
+            continue;
+        }
+        initialize(store, &prefix, &init_cfg)?;
+        let entries = init_cfg.as_list().unwrap_or(std::slice::from_ref(&init_cfg));
+        for entry in entries.iter().filter(|e| e.type_name() == Some("Pretrained")) {
+            pretrained(&prefix, entry)?;
+            loaded.push(prefix.clone());
+        }
+    }
+    Ok(())
+}
+
 fn apply(store: &ParamStore, prefix: &str, cfg: &Node) -> Result<()> {
     let layers: Option<Vec<String>> = match cfg.get("layer") {
         Some(node) if node.as_str().is_some() => Some(vec![node.parse()?]),

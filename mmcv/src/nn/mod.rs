@@ -8,6 +8,6 @@ mod var_builder;
 
 pub use ctx::{Ctx, grad_enabled, no_grad};
 pub use init::Init;
-pub use init_cfg::{Distribution, FanMode, Initializer, bias_init_with_prob, initialize};
+pub use init_cfg::{Distribution, FanMode, Initializer, bias_init_with_prob, init_weights, initialize};
 pub use param::{Param, ParamKind, ParamStore};
 pub use var_builder::VarBuilder;

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use candle_core::{DType, Device, Result, Shape, Tensor, Var, bail};
 use indexmap::IndexMap;
 
+use crate::config::Node;
+
 use super::ctx::grad_enabled;
 use super::init::Init;
 use crate::rng::Rng;
@@ -95,6 +97,8 @@ impl Param {
 #[derive(Debug, Clone)]
 pub struct ParamStore {
     params: Arc<Mutex<IndexMap<String, Param>>>,
+    /// `init_cfg`s in the order that modules gave them: parents before children.
+    inits: Arc<Mutex<Vec<(String, Node)>>>,
     device: Device,
     seed: u64,
 }
@@ -102,7 +106,7 @@ pub struct ParamStore {
 impl ParamStore {
     /// An empty store. Initial values are drawn from `seed` and each parameter's name.
     pub fn new(device: &Device, seed: u64) -> Self {
-        Self { params: Arc::default(), device: device.clone(), seed }
+        Self { params: Arc::default(), inits: Arc::default(), device: device.clone(), seed }
     }
 
     fn lock(&self) -> MutexGuard<'_, IndexMap<String, Param>> {
@@ -119,9 +123,18 @@ impl ParamStore {
         self.seed
     }
 
-    /// All entries in `state_dict` order.
+    /// All parameters and buffers in `state_dict` order, each once.
     pub fn all(&self) -> Vec<Param> {
-        self.lock().values().cloned().collect()
+        self.lock().iter().filter(|(name, p)| p.name() == name.as_str()).map(|(_, p)| p.clone()).collect()
+    }
+
+    /// All entries of the `state_dict` in order: a parameter that modules share stands under each of its names.
+    pub fn entries(&self) -> Vec<(String, Param)> {
+        self.lock().iter().map(|(name, p)| (name.clone(), p.clone())).collect()
+    }
+
+    pub(super) fn alias(&self, name: String, param: &Param) {
+        self.lock().insert(name, param.clone());
     }
 
     /// The entry called `name`.
@@ -131,12 +144,21 @@ impl ParamStore {
 
     /// The parameters that an optimizer may change, in `state_dict` order.
     pub fn trainable(&self) -> Vec<Param> {
-        self.lock().values().filter(|p| p.trainable()).cloned().collect()
+        self.all().into_iter().filter(Param::trainable).collect()
     }
 
     /// Number of elements of all parameters (buffers are not counted, as in PyTorch's `parameters()`).
     pub fn num_params(&self) -> usize {
-        self.lock().values().filter(|p| p.kind() == ParamKind::Param).map(|p| p.shape().elem_count()).sum()
+        self.all().iter().filter(|p| p.kind() == ParamKind::Param).map(|p| p.shape().elem_count()).sum()
+    }
+
+    /// The `init_cfg`s that modules asked for, each with the module's path, parents first.
+    pub fn inits(&self) -> Vec<(String, Node)> {
+        self.inits.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    pub(super) fn add_init(&self, prefix: &str, init_cfg: &Node) {
+        self.inits.lock().unwrap_or_else(|e| e.into_inner()).push((prefix.to_owned(), init_cfg.clone()));
     }
 
     /// Draws a parameter's initial value again, from its own stream.

@@ -4,6 +4,7 @@ use candle_core::{Device, Result, Shape};
 
 use super::init::Init;
 use super::param::{Param, ParamKind, ParamStore};
+use crate::config::Node;
 
 /// A place in the `state_dict`: `vb.pp("lateral_convs").pp(0).pp("conv").param("weight", ...)`.
 ///
@@ -47,6 +48,17 @@ impl VarBuilder {
     /// The buffer `name` here.
     pub fn buffer(&self, name: &str, shape: impl Into<Shape>, init: Init) -> Result<Param> {
         self.store.add(self.key(name), shape.into(), init, ParamKind::Buffer, self.layer)
+    }
+
+    /// Enters a parameter of another module as `name` here too, as the `state_dict` of a model with shared layers does.
+    pub fn alias(&self, name: &str, param: &Param) {
+        self.store.alias(self.key(name), param);
+    }
+
+    /// Asks for `init_cfg` to be applied to this place by [`super::init_weights`]. Call it before making the children,
+    /// whose own wishes then come later and win, as in mmcv.
+    pub fn init_cfg(&self, init_cfg: &Node) {
+        self.store.add_init(&self.path, init_cfg);
     }
 
     /// The full key of `name` here.

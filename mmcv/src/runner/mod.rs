@@ -1,1 +1,5 @@
 //! The training loop, its hooks and schedules.
+
+mod losses;
+
+pub use losses::Losses;

@@ -1,0 +1,105 @@
+//! The arguments that training and testing share in every framework, as in OpenMMLab's tools.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+
+/// A config, and options over it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ConfigArgs {
+    /// A .toml, .yaml, .json or OpenMMLab .py config.
+    pub config: PathBuf,
+    /// Set values of the config: `--cfg-options optimizer.lr=1e-3 data.samples_per_gpu=4 model.backbone.depth=50`.
+    #[arg(long, num_args = 1.., value_name = "KEY=VALUE")]
+    pub cfg_options: Vec<String>,
+}
+
+impl ConfigArgs {
+    /// The config with its options; warns about an option that changes nothing that was there.
+    pub fn load(&self) -> Result<Config> {
+        let mut config = Config::from_file(&self.config)?;
+        for warning in config.merge_options(&self.cfg_options)? {
+            tracing::warn!("{warning}");
+        }
+        Ok(config)
+    }
+}
+
+/// What `train` takes in every framework.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    /// The config.
+    pub config: ConfigArgs,
+    /// Folder for logs, checkpoints and pictures; default `work_dirs/<config's name>`.
+    #[arg(long, value_name = "DIR")]
+    pub work_dir: Option<PathBuf>,
+    /// Go on from this checkpoint: weights, optimizer, schedule, random numbers, place in the data.
+    #[arg(long, value_name = "FILE")]
+    pub resume_from: Option<PathBuf>,
+    /// Go on from the newest readable checkpoint of the work dir, if there is one.
+    #[arg(long)]
+    pub auto_resume: bool,
+    /// Start from the weights of this checkpoint, and nothing else of it.
+    #[arg(long, value_name = "FILE")]
+    pub load_from: Option<PathBuf>,
+    /// Don't evaluate while training.
+    #[arg(long)]
+    pub no_validate: bool,
+    /// Decides every random number; without it one is drawn and written to the log.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Accepted as in OpenMMLab. Every run here is repeatable: the same seed gives the same bits on one machine.
+    #[arg(long)]
+    pub deterministic: bool,
+    /// `cpu` or `cuda:N`.
+    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    pub device: String,
+}
+
+impl TrainArgs {
+    /// Where the run's files go: the argument, the config's `work_dir`, or `work_dirs/<config's name>`.
+    pub fn work_dir(&self, config: &Config) -> PathBuf {
+        let own = config.root.get("work_dir").and_then(|n| n.as_str()).map(PathBuf::from);
+        self.work_dir.clone().or(own).unwrap_or_else(|| {
+            let stem = self.config.config.file_stem().unwrap_or_default();
+            Path::new("work_dirs").join(stem)
+        })
+    }
+}
+
+/// The device that `name` (`cpu`, `cuda`, `cuda:1`) means.
+pub fn parse_device(name: &str) -> Result<Device> {
+    let bad = || Error::Usage(format!("--device {name}: expected cpu or cuda:N"));
+    match name.split_once(':') {
+        None if name == "cpu" => Ok(Device::Cpu),
+        None if name == "cuda" => cuda(0),
+        Some(("cuda", index)) => cuda(index.parse().map_err(|_| bad())?),
+        _ => Err(bad()),
+    }
+}
+
+fn cuda(index: usize) -> Result<Device> {
+    // `cuda_is_available` answers for the build, not for the machine.
+    match Device::cuda_if_available(index) {
+        Ok(device) if device.is_cuda() => Ok(device),
+        Ok(_) => Err(Error::Usage("--device cuda: this binary was built without CUDA, or there is no GPU".into())),
+        Err(e) => Err(Error::Usage(format!("--device cuda:{index}: {e}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_named_as_in_pytorch() {
+        assert!(parse_device("cpu").unwrap().is_cpu());
+        for bad in ["gpu", "cuda:x", "cuda:", ""] {
+            assert!(parse_device(bad).unwrap_err().to_string().contains("expected cpu or cuda:N"), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The two residual blocks and the stage made of them.
+
+use candle_core::{Result, Tensor};
+
+use crate::cnn::bricks::{
+    ActivationSpec, ConvLayer, ConvSpec, NormLayer, PluginLayer, build_conv_layer, build_norm_layer,
+    build_plugin_layer, conv_norm_act, norm_name,
+};
+use crate::config::{Node, Value};
+use crate::error::Result as CoreResult;
+use crate::nn::{Ctx, VarBuilder};
+use crate::ops;
+
+/// Where a plugin stands in a bottleneck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PluginPosition {
+    /// After the first 1x1.
+    AfterConv1,
+    /// After the 3x3.
+    AfterConv2,
+    /// After the last 1x1.
+    AfterConv3,
+}
+
+/// What the blocks of one stage share.
+#[derive(Debug, Clone)]
+pub struct ResLayerSpec {
+    /// Whether blocks are bottlenecks.
+    pub bottleneck: bool,
+    /// Channels that come in.
+    pub inplanes: usize,
+    /// Base channels of the stage.
+    pub planes: usize,
+    /// A block puts out this many times `planes`: 1 for basic blocks and RegNet, else 4.
+    pub expansion: usize,
+    /// Number of blocks.
+    pub num_blocks: usize,
+    /// Stride of the first block.
+    pub stride: usize,
+    /// Dilation of the 3x3s.
+    pub dilation: usize,
+    /// Groups of a bottleneck's 3x3 (ResNeXt).
+    pub groups: usize,
+    /// Width of a bottleneck's 3x3 (its channels).
+    pub width: usize,
+    /// Whether a bottleneck's stride is in its first 1x1 (`style = "caffe"`).
+    pub caffe: bool,
+    /// Whether the shortcut pools before its 1x1.
+    pub avg_down: bool,
+    /// Whether the last norm of each block starts at 0.
+    pub zero_init_residual: bool,
+    /// Kind of convolution.
+    pub conv_cfg: Option<Node>,
+    /// Kind of norm.
+    pub norm_cfg: Node,
+    /// Plugins.
+    pub plugins: Vec<(PluginPosition, Node)>,
+}
+
+impl ResLayerSpec {
+    /// Channels that go out.
+    pub fn out_channels(&self) -> usize {
+        self.planes * self.expansion
+    }
+}
+
+struct Unit {
+    conv: Box<dyn ConvLayer>,
+    norm: Box<dyn NormLayer>,
+    plugins: Vec<Box<dyn PluginLayer>>,
+}
+
+/// A block: two 3x3s, or 1x1, 3x3, 1x1. Keys: `conv{i}.*`, `bn{i}.*`, `downsample.{j}.*`.
+struct Block {
+    units: Vec<Unit>,
+    downsample: Option<Downsample>,
+}
+
+struct Downsample {
+    pool: Option<usize>,
+    conv: Box<dyn ConvLayer>,
+    norm: Box<dyn NormLayer>,
+}
+
+impl Block {
+    fn new(spec: &ResLayerSpec, first: bool, vb: &VarBuilder) -> CoreResult<Self> {
+        let out = spec.out_channels();
+        let (inplanes, stride) = if first { (spec.inplanes, spec.stride) } else { (out, 1) };
+        let d = spec.dilation;
+        let convs: Vec<ConvSpec> = if spec.bottleneck {
+            let (s1, s2) = if spec.caffe { (stride, 1) } else { (1, stride) };
+            vec![
+                ConvSpec::new(inplanes, spec.width, 1).stride(s1),
+                ConvSpec::new(spec.width, spec.width, 3).stride(s2).padding(d).dilation(d).groups(spec.groups),
+                ConvSpec::new(spec.width, out, 1),
+            ]
+        } else {
+            vec![
+                ConvSpec::new(inplanes, out, 3).stride(stride).padding(d).dilation(d),
+                ConvSpec::new(out, out, 3).padding(1),
+            ]
+        };
+        let last = convs.len();
+        let mut units = Vec::new();
+        for (i, conv) in (1..).zip(convs) {
+            let norm_vb = vb.pp(norm_name(&spec.norm_cfg, &i.to_string()));
+            if i == last && spec.zero_init_residual {
+                norm_vb.init_cfg(&zero());
+            }
+            units.push(Unit {
+                conv: build_conv_layer(spec.conv_cfg.as_ref(), conv, vb.pp(format!("conv{i}")))?,
+                norm: build_norm_layer(&spec.norm_cfg, conv.out_channels, norm_vb)?,
+                plugins: Vec::new(),
+            });
+        }
+        let downsample = if first && (spec.stride != 1 || spec.inplanes != out) {
+            let pool = spec.avg_down.then_some(stride);
+            let vb = vb.pp("downsample");
+            let at = usize::from(pool.is_some());
+            let conv = ConvSpec::new(inplanes, out, 1).stride(if pool.is_some() { 1 } else { stride });
+            Some(Downsample {
+                pool,
+                conv: build_conv_layer(spec.conv_cfg.as_ref(), conv, vb.pp(at))?,
+                norm: build_norm_layer(&spec.norm_cfg, out, vb.pp(at + 1))?,
+            })
+        } else {
+            None
+        };
+        for (position, cfg) in &spec.plugins {
+            let (unit, channels) = match position {
+                PluginPosition::AfterConv1 => (0, spec.width),
+                PluginPosition::AfterConv2 => (1, spec.width),
+                PluginPosition::AfterConv3 => (2, out),
+            };
+            match units.get_mut(unit) {
+                Some(u) if spec.bottleneck => u.plugins.push(build_plugin_layer(cfg, channels, vb)?),
+                _ => return Err(cfg.error("plugins stand in bottlenecks only (depth 50 and more)")),
+            }
+        }
+        Ok(Self { units, downsample })
+    }
+
+    fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
+        let short;
+        let identity = match &self.downsample {
+            Some(down) => {
+                let pooled = match down.pool {
+                    Some(s) if s > 1 => candle_core::bail!("avg_down: average pooling is not there yet"),
+                    _ => None,
+                };
+                let x = pooled.as_ref().unwrap_or(x);
+                short = conv_norm_act(down.conv.as_ref(), Some(down.norm.as_ref()), x, None, None, ctx)?;
+                &short
+            }
+            None => x,
+        };
+        let mut y = x.clone();
+        let last = self.units.len() - 1;
+        for (i, unit) in self.units.iter().enumerate() {
+            let conv = unit.conv.as_ref();
+            let norm = Some(unit.norm.as_ref());
+            let relu = Some(ActivationSpec::Relu);
+            if i == last && unit.plugins.is_empty() {
+                return conv_norm_act(conv, norm, &y, Some(identity), relu, ctx);
+            }
+            y = conv_norm_act(conv, norm, &y, None, if i == last { None } else { relu }, ctx)?;
+            for plugin in &unit.plugins {
+                y = plugin.forward(&y, ctx)?;
+            }
+        }
+        ops::relu(&(y + identity)?)
+    }
+}
+
+fn zero() -> Node {
+    let mut node = Node::from(Value::Dict(Default::default()));
+    node.set("type", "Constant");
+    node.set("val", 0);
+    node
+}
+
+/// A stage. Keys: `{block}.*`.
+pub struct ResLayer {
+    blocks: Vec<Block>,
+}
+
+impl ResLayer {
+    /// The stage of `spec` at `vb`.
+    pub fn new(spec: &ResLayerSpec, vb: &VarBuilder) -> CoreResult<Self> {
+        let blocks = (0..spec.num_blocks).map(|i| Block::new(spec, i == 0, &vb.pp(i))).collect::<CoreResult<_>>()?;
+        Ok(Self { blocks })
+    }
+
+    /// `[B, inplanes, H, W]` to `[B, out, ceil(H / stride), ceil(W / stride)]`.
+    pub fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
+        self.blocks.iter().try_fold(x.clone(), |x, block| block.forward(&x, ctx))
+    }
+}
