@@ -1,5 +1,7 @@
 //! The implicit GEMM: `out[m][position] = Σ over (channel, tap) of a[m][channel, tap] · src[channel][position · step + tap]`.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::geometry::{Geometry, inside};
@@ -448,10 +450,10 @@ impl Tile {
             unsafe { (kern.micro)(depth, a, b, ldb, out.ptr().add(at), self.area, rows, accumulate, &epi) };
             return;
         }
-        let mut tmp = [0f32; MAX_MR * MAX_NR];
-        // SAFETY: a tile fits into `tmp`; the rest is the caller's promise.
+        let mut tmp = [MaybeUninit::<f32>::uninit(); MAX_MR * MAX_NR];
+        // SAFETY: a tile fits into `tmp`, of which `rows` rows are written; the rest is the caller's promise.
         unsafe {
-            let t = tmp.as_mut_ptr();
+            let t = tmp.as_mut_ptr().cast();
             (kern.micro)(depth, a, b, ldb, t, kern.nr, rows, false, &Epilogue { bias, ..Epilogue::NONE });
         }
         for r in 0..rows {
@@ -459,7 +461,8 @@ impl Tile {
                 let at = at + (channel + r) * self.area;
                 for i in 0..len as usize {
                     let place = at + i * self.step;
-                    let mut v = tmp[r * kern.nr + j as usize + i];
+                    // SAFETY: written by the micro-kernel.
+                    let mut v = unsafe { tmp[r * kern.nr + j as usize + i].assume_init() };
                     // SAFETY: a place of this tile in the result.
                     let p = unsafe { out.ptr().add(place) };
                     if accumulate {

@@ -5,7 +5,7 @@
 //!   same engine over the output's gradient with transposed weights, one pass for each phase of the stride.
 //! * [`wgrad`]: the weight gradient as a GEMM whose inner dimension runs over the output positions, block by block.
 //! * [`depthwise`]: one input channel a group, by direct loops.
-//! * [`winograd`]: 3x3 kernels of stride 1 in fewer products, forward and data gradient.
+//! * [`winograd`]: 3x3 kernels of stride 1 in fewer products, forward and both gradients.
 //! * [`op`]: these as one differentiable operation; [`packed`]: for inference, with weights packed once.
 
 mod bias;
@@ -17,6 +17,8 @@ mod packed;
 mod wgrad;
 #[cfg(target_arch = "x86_64")]
 mod winograd;
+#[cfg(target_arch = "x86_64")]
+mod winograd_wgrad;
 
 #[cfg(test)]
 mod tests;

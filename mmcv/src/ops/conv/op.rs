@@ -5,9 +5,9 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape
 use super::bias::bias_grad;
 use super::gather::{Finish, Gather, PackedA};
 use super::geometry::{Conv2dConfig, Geometry};
-#[cfg(target_arch = "x86_64")]
-use super::winograd;
 use super::{depthwise, wgrad};
+#[cfg(target_arch = "x86_64")]
+use super::{winograd, winograd_wgrad};
 use crate::ops::gemm::Out;
 
 /// `[N, O, OH, OW]` of `x` `[N, C, H, W]`, `w` `[O, C/groups, kh, kw]` and `b` `[O]`, as PyTorch's `F.conv2d`.
@@ -105,7 +105,17 @@ pub(super) fn dgrad(g: &Geometry, dy: &[f32], w: &[f32]) -> Vec<f32> {
 
 /// The gradient of the weight on slices.
 pub(super) fn weight_grad(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
-    if g.is_depthwise() { depthwise::wgrad(g, x, dy) } else { wgrad::wgrad(g, x, dy) }
+    if g.is_depthwise() {
+        return depthwise::wgrad(g, x, dy);
+    }
+    #[cfg(target_arch = "x86_64")]
+    if winograd::allowed()
+        && let Some(plan) = winograd::Plan::forward(g)
+        && winograd_wgrad::pays(&plan)
+    {
+        return winograd_wgrad::wgrad(&plan, x, dy);
+    }
+    wgrad::wgrad(g, x, dy)
 }
 
 impl Conv2d {

@@ -14,12 +14,12 @@ use super::geometry::Geometry;
 use crate::ops::gemm::{Act, Epilogue, Kernel, Out, activate_avx2, has_avx2, kernel, with_scratch};
 
 /// Outputs of a tile along each axis, and inputs.
-const TILE: usize = 4;
-const PATCH: usize = 6;
+pub(super) const TILE: usize = 4;
+pub(super) const PATCH: usize = 6;
 /// Products of a tile.
-const POINTS: usize = PATCH * PATCH;
+pub(super) const POINTS: usize = PATCH * PATCH;
 
-const G: [[f32; 3]; 6] = [
+pub(super) const G: [[f32; 3]; 6] = [
     [0.25, 0.0, 0.0],
     [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
     [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
@@ -37,12 +37,16 @@ pub(super) fn allowed() -> bool {
 /// The sizes of one pass: the forward convolution, or its data gradient, which is a convolution too.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
-    images: usize,
-    k: usize,
-    m: usize,
-    src: [usize; 2],
-    dst: [usize; 2],
-    padding: [usize; 2],
+    pub images: usize,
+    /// Source channels.
+    pub k: usize,
+    /// Result channels.
+    pub m: usize,
+    /// Height and width of a source map.
+    pub src: [usize; 2],
+    /// Height and width of a result map.
+    pub dst: [usize; 2],
+    pub padding: [usize; 2],
 }
 
 impl Plan {
@@ -79,7 +83,7 @@ impl Plan {
         })
     }
 
-    fn tiles(&self) -> usize {
+    pub fn tiles(&self) -> usize {
         self.images * self.dst[0].div_ceil(TILE) * self.dst[1].div_ceil(TILE)
     }
 
@@ -147,19 +151,19 @@ impl PackedU {
 
 /// One tile: where its 6x6 patch lies in channel 0 of the source and how much of it is inside, and where its outputs go.
 #[derive(Debug, Clone, Copy, Default)]
-struct Place {
+pub(super) struct Place {
     /// Offset of the patch's first value that is inside the source.
     src: usize,
     /// Rows and columns `[lo, hi)` of the patch inside the source; empty for a filler.
     rows: [usize; 2],
     cols: [usize; 2],
-    dst: usize,
+    pub dst: usize,
     /// Outputs inside the result along each axis.
-    keep: [usize; 2],
+    pub keep: [usize; 2],
 }
 
 impl Place {
-    fn new(p: &Plan, tile: usize) -> Self {
+    pub fn new(p: &Plan, tile: usize) -> Self {
         let grid = [p.dst[0].div_ceil(TILE), p.dst[1].div_ceil(TILE)];
         let (image, q) = (tile / (grid[0] * grid[1]), tile % (grid[0] * grid[1]));
         let at = [q / grid[1] * TILE, q % grid[1] * TILE];
@@ -188,6 +192,35 @@ impl Place {
 
 /// Stride of the copies of patches that reach over the border.
 const COPY: usize = 8;
+/// Length of one such copy.
+pub(super) const COPY_LEN: usize = PATCH * COPY;
+
+/// The patches of one channel whose `plane` starts there in image 0, with the distance of their rows. Those that reach over
+/// the border are copied into `copied`, which has [`COPY_LEN`] places for each and zeros where a patch is outside.
+pub(super) fn find_patches(
+    plane: &[f32],
+    width: usize,
+    places: &[Place],
+    copied: &mut [f32],
+    patches: &mut [(*const f32, usize)],
+) {
+    let mut copies = copied.chunks_exact_mut(COPY_LEN);
+    for (place, patch) in places.iter().zip(patches) {
+        if place.is_inner() {
+            *patch = (plane[place.src..].as_ptr(), width);
+            continue;
+        }
+        let copy = copies.next().expect("a copy for each border tile");
+        let len = place.cols[1] - place.cols[0];
+        for (i, r) in (place.rows[0]..place.rows[1]).enumerate() {
+            let from = &plane[place.src + i * width..][..len];
+            for (d, s) in copy[r * COPY + place.cols[0]..].iter_mut().zip(from) {
+                *d = *s;
+            }
+        }
+        *patch = (copy.as_ptr(), COPY);
+    }
+}
 
 /// `Bᵀ d`.
 #[inline]
@@ -226,7 +259,7 @@ fn at(m: [__m256; 6]) -> [__m256; 4] {
 /// Transposes the 4x4 block of each half.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn transpose4(v: [__m256; 4]) -> [__m256; 4] {
+pub(super) fn transpose4(v: [__m256; 4]) -> [__m256; 4] {
     let (a, b) = (_mm256_unpacklo_ps(v[0], v[1]), _mm256_unpackhi_ps(v[0], v[1]));
     let (c, d) = (_mm256_unpacklo_ps(v[2], v[3]), _mm256_unpackhi_ps(v[2], v[3]));
     [
@@ -240,7 +273,7 @@ fn transpose4(v: [__m256; 4]) -> [__m256; 4] {
 /// Two 128-bit loads as one vector.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn pair(lo: *const f32, hi: *const f32) -> __m256 {
+pub(super) unsafe fn pair(lo: *const f32, hi: *const f32) -> __m256 {
     // SAFETY: the caller has four values at each.
     unsafe { _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(lo)), _mm_loadu_ps(hi)) }
 }
@@ -258,7 +291,7 @@ unsafe fn two(lo: *const f32, hi: *const f32) -> __m128 {
 /// # Safety
 /// Each pointer has six rows of six values, `step` apart; `v` has room for eight values at each of 36 points.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn input_transform(src: &[(*const f32, usize); 8], v: *mut f32, vs: usize) {
+pub(super) unsafe fn input_transform(src: &[(*const f32, usize); 8], v: *mut f32, vs: usize) {
     let mut t = [[_mm256_setzero_ps(); 6]; 6];
     for i in 0..6 {
         // SAFETY: row i of each patch, the caller's promise.
@@ -377,34 +410,21 @@ pub(super) fn run(p: &Plan, src: &[f32], u: &PackedU, out: &Out, finish: &Finish
         let places: Vec<Place> =
             (0..padded).map(|i| if i < count { Place::new(p, t0 + i) } else { Place::default() }).collect();
         let copies = places.iter().filter(|q| !q.is_inner()).count();
-        with_scratch(POINTS * (vs + ms) + copies * PATCH * COPY, |scratch| {
+        with_scratch(POINTS * (vs + ms) + copies * COPY_LEN, |scratch| {
             let (v, rest) = scratch.split_at_mut(POINTS * vs);
             let (m, copied) = rest.split_at_mut(POINTS * ms);
             copied.fill(0.0);
             let mut patches = vec![(std::ptr::null::<f32>(), 0); padded];
             for c in 0..p.k {
                 let plane = &src[c * src_area..];
-                let mut next = 0;
-                for (place, patch) in places.iter().zip(&mut patches) {
-                    if place.is_inner() {
-                        *patch = (plane[place.src..].as_ptr(), p.src[1]);
-                        continue;
-                    }
-                    let copy = &mut copied[next * PATCH * COPY..(next + 1) * PATCH * COPY];
-                    next += 1;
-                    let len = place.cols[1] - place.cols[0];
-                    for (i, r) in (place.rows[0]..place.rows[1]).enumerate() {
-                        let from = &plane[place.src + i * p.src[1]..][..len];
-                        for (d, s) in copy[r * COPY + place.cols[0]..].iter_mut().zip(from) {
-                            *d = *s;
-                        }
-                    }
-                    *patch = (copy.as_ptr(), COPY);
-                }
+                find_patches(plane, p.src[1], &places, copied, &mut patches);
                 for (i, eight) in patches.as_chunks::<8>().0.iter().enumerate() {
                     // SAFETY: inner patches lie in the plane, the others in their copies; AVX2 is there (`allowed`);
-                    // `v` has room for `block` tiles of each channel at each point.
-                    unsafe { input_transform(eight, v.as_mut_ptr().add(c * block + 8 * i), vs) };
+                    // `v` has, at each point, panels of nr tiles of each channel.
+                    unsafe {
+                        let at = (8 * i / nr * p.k + c) * nr + 8 * i % nr;
+                        input_transform(eight, v.as_mut_ptr().add(at), vs);
+                    }
                 }
             }
             for point in 0..POINTS {
@@ -413,9 +433,9 @@ pub(super) fn run(p: &Plan, src: &[f32], u: &PackedU, out: &Out, finish: &Finish
                         // SAFETY: packed and transformed above; `m` has `block` places a row.
                         unsafe {
                             let a = u.data.as_ptr().add((point * panels + panel) * p.k * mr);
-                            let b = v.as_ptr().add(point * vs + j);
+                            let b = v.as_ptr().add(point * vs + j * p.k);
                             let c = m.as_mut_ptr().add(point * ms + (panel - p0) * mr * block + j);
-                            (kern.micro)(p.k, a, b, block, c, block, mr, false, &Epilogue::NONE);
+                            (kern.micro)(p.k, a, b, nr, c, block, mr, false, &Epilogue::NONE);
                         }
                     }
                 }

@@ -63,6 +63,27 @@ impl Out {
     }
 }
 
+/// Memory that several threads use in parts of their own.
+#[derive(Debug, Clone, Copy)]
+pub struct Shared(*mut f32);
+
+// SAFETY: only a pointer; each use vouches that no two threads meet.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// `memory`, to be shared as long as it lives.
+    pub fn new(memory: &mut [f32]) -> Self {
+        Self(memory.as_mut_ptr())
+    }
+
+    /// Where it starts.
+    pub fn ptr(&self) -> *mut f32 {
+        self.0
+    }
+}
+
 /// `dst[j][width] = src[row][j]` for `cols` columns `j`: `rows` rows that lie `ld` apart become one panel, in which the
 /// values of one column are neighbours. Places past `rows` (up to `width`) get zeros.
 ///

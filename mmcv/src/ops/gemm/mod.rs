@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::activate as activate_avx2;
-pub use memory::{Out, transpose_panel, with_scratch};
+pub use memory::{Out, Shared, transpose_panel, with_scratch};
 
 /// What is applied to a finished value, after bias and residual.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
