@@ -1,3 +1,7 @@
-//! Backbones, necks, heads, losses, detectors.
+//! Models and losses.
 
+pub mod backbones;
+pub mod dense_heads;
+pub mod detectors;
 pub mod losses;
+pub mod necks;
