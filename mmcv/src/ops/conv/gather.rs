@@ -1,11 +1,12 @@
 //! The implicit GEMM: `out[m][position] = Σ over (channel, tap) of a[m][channel, tap] · src[channel][position · step + tap]`.
 
 use std::mem::MaybeUninit;
+use std::ops::Deref;
 
 use rayon::prelude::*;
 
 use super::geometry::{Geometry, inside};
-use crate::ops::gemm::{Act, Epilogue, Kernel, MAX_MR, MAX_NR, Out, kernel, transpose_panel, with_scratch};
+use crate::ops::gemm::{Act, Epilogue, Kernel, MAX_MR, MAX_NR, Out, has_avx2, kernel, transpose_panel, with_scratch};
 
 /// Columns of a task; an odd number of cache lines, so that the rows of a block fall on different cache sets.
 const COLUMNS: usize = 144;
@@ -40,67 +41,84 @@ pub(super) struct Gather {
 
 /// Weights as the kernel reads them: `[group][panel of mr rows][channel, tap][mr]`, the last panel filled with zeros.
 #[derive(Debug, Clone)]
-pub(super) struct PackedA {
-    data: Vec<f32>,
+pub(super) struct PackedA<T> {
+    data: T,
     panels: usize,
     depth: usize,
     kern: Kernel,
 }
 
-impl PackedA {
-    /// Packs `groups · m` rows; `fill(group, first row, rows, panel)` writes one panel of `[depth][mr]`.
-    fn pack(
-        groups: usize,
-        m: usize,
-        depth: usize,
-        kern: Kernel,
-        fill: impl Fn(usize, usize, usize, *mut f32) + Sync,
-    ) -> Self {
-        let panels = m.div_ceil(kern.mr);
-        let out = Out::new(groups * panels * depth * kern.mr);
-        (0..groups * panels).into_par_iter().for_each(|i| {
-            let first = i % panels * kern.mr;
-            // SAFETY: panel i is inside, and only this task writes it.
-            fill(i / panels, first, (m - first).min(kern.mr), unsafe { out.ptr().add(i * depth * kern.mr) });
-        });
-        // SAFETY: `fill` writes whole panels.
-        Self { data: unsafe { out.into_vec() }, panels, depth, kern }
-    }
-
+impl PackedA<Vec<f32>> {
     /// The forward pass's: rows are output channels, as they lie in `w`.
     pub fn forward(g: &Geometry, w: &[f32]) -> Self {
-        let (m, depth, kern) = (g.group_out(), g.group_in() * g.taps(), kernel());
-        assert_eq!(w.len(), g.channels_out * depth);
-        Self::pack(g.groups, m, depth, kern, |group, first, rows, dst| {
-            // SAFETY: `rows` rows of `depth` weights start there; the panel has depth·mr places.
-            unsafe {
-                transpose_panel(w.as_ptr().add((group * m + first) * depth), depth, rows, depth, dst, kern.mr);
-            }
+        let (depth, kern) = (g.group_in() * g.taps(), kernel());
+        let panels = g.group_out().div_ceil(kern.mr);
+        let mut data = vec![0.0; g.groups * panels * depth * kern.mr];
+        pack_forward(g, w, kern, &mut data);
+        Self { data, panels, depth, kern }
+    }
+}
+
+impl PackedA<()> {
+    /// [`PackedA::forward`] in scratch memory, for one use.
+    pub fn with_forward<R>(g: &Geometry, w: &[f32], f: impl FnOnce(&PackedA<&mut [f32]>) -> R) -> R {
+        let (depth, kern) = (g.group_in() * g.taps(), kernel());
+        let panels = g.group_out().div_ceil(kern.mr);
+        with_scratch(g.groups * panels * depth * kern.mr, |data| {
+            pack_forward(g, w, kern, data);
+            f(&PackedA { data, panels, depth, kern })
         })
     }
 
     /// The data gradient's: rows are input channels, the inner dimension is (output channel, one of `taps`).
-    pub fn transposed(g: &Geometry, w: &[f32], taps: &[usize]) -> Self {
-        let (m, k, kk, kern) = (g.group_in(), g.group_out(), g.taps(), kernel());
-        assert_eq!(w.len(), g.channels_out * m * kk);
-        Self::pack(g.groups, m, k * taps.len(), kern, |group, first, rows, dst| {
-            let mut at = 0;
-            for o in 0..k {
-                let row = &w[((group * k + o) * m + first) * kk..][..rows * kk];
-                for &t in taps {
-                    for r in 0..kern.mr {
-                        // SAFETY: at + r < k · taps · mr.
-                        unsafe { *dst.add(at + r) = if r < rows { row[r * kk + t] } else { 0.0 } };
-                    }
-                    at += kern.mr;
-                }
-            }
+    pub fn with_transposed<R>(g: &Geometry, w: &[f32], taps: &[usize], f: impl FnOnce(&PackedA<&mut [f32]>) -> R) -> R {
+        let (depth, kern) = (g.group_out() * taps.len(), kernel());
+        let panels = g.group_in().div_ceil(kern.mr);
+        with_scratch(g.groups * panels * depth * kern.mr, |data| {
+            pack_transposed(g, w, taps, kern, data);
+            f(&PackedA { data, panels, depth, kern })
         })
     }
+}
 
+impl<T: Deref<Target = [f32]>> PackedA<T> {
     fn panel(&self, group: usize, panel: usize, row: usize) -> *const f32 {
         self.data[((group * self.panels + panel) * self.depth + row) * self.kern.mr..].as_ptr()
     }
+}
+
+fn pack_forward(g: &Geometry, w: &[f32], kern: Kernel, data: &mut [f32]) {
+    let (m, depth) = (g.group_out(), g.group_in() * g.taps());
+    let (len, panels) = (depth * kern.mr, m.div_ceil(kern.mr));
+    assert_eq!(w.len(), g.channels_out * depth);
+    data.par_chunks_exact_mut(len).enumerate().for_each(|(i, panel)| {
+        let (group, first) = (i / panels, i % panels * kern.mr);
+        let rows = (m - first).min(kern.mr);
+        // SAFETY: `rows` rows of `depth` weights start there; the panel has depth·mr places.
+        unsafe {
+            let from = w.as_ptr().add((group * m + first) * depth);
+            transpose_panel(from, depth, rows, depth, panel.as_mut_ptr(), kern.mr);
+        }
+    });
+}
+
+fn pack_transposed(g: &Geometry, w: &[f32], taps: &[usize], kern: Kernel, data: &mut [f32]) {
+    let (m, k, kk) = (g.group_in(), g.group_out(), g.taps());
+    let (len, panels) = (k * taps.len() * kern.mr, m.div_ceil(kern.mr));
+    assert_eq!(w.len(), g.channels_out * m * kk);
+    data.par_chunks_exact_mut(len).enumerate().for_each(|(i, panel)| {
+        let (group, first) = (i / panels, i % panels * kern.mr);
+        let rows = (m - first).min(kern.mr);
+        let mut places = panel.chunks_exact_mut(kern.mr);
+        for o in 0..k {
+            let row = &w[((group * k + o) * m + first) * kk..][..rows * kk];
+            for (&t, place) in taps.iter().zip(&mut places) {
+                for (r, p) in place.iter_mut().enumerate() {
+                    *p = if r < rows { row[r * kk + t] } else { 0.0 };
+                }
+            }
+        }
+    });
 }
 
 /// What finishes the result: added to it (`bias` a channel, `residual` in its shape), then the activation.
@@ -177,7 +195,25 @@ impl Rows {
     ///
     /// # Safety
     /// `src` is the start of that channel in image 0 of the tensor that the runs were made for; `dst` has `width` places.
-    pub unsafe fn write(&self, tap: usize, src: *const f32, mut dst: *mut f32) {
+    pub unsafe fn write(&self, tap: usize, src: *const f32, dst: *mut f32) {
+        #[cfg(target_arch = "x86_64")]
+        if has_avx2() {
+            // SAFETY: the caller's promise; the features were asked for.
+            return unsafe { self.write_avx2(tap, src, dst) };
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.write_any(tap, src, dst) };
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn write_avx2(&self, tap: usize, src: *const f32, dst: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { self.write_any(tap, src, dst) };
+    }
+
+    #[inline(always)]
+    unsafe fn write_any(&self, tap: usize, src: *const f32, mut dst: *mut f32) {
         for run in &self.runs[tap * self.per_tap..(tap + 1) * self.per_tap] {
             let (lead, len, trail) = (run.lead as usize, run.len as usize, run.trail as usize);
             // SAFETY: runs stay inside the source map, and together are as long as the row.
@@ -197,23 +233,41 @@ impl Rows {
 
 #[inline(always)]
 unsafe fn zero(dst: *mut f32, len: usize) {
-    if len <= 4 {
-        for i in 0..len {
-            // SAFETY: the caller's promise.
-            unsafe { *dst.add(i) = 0.0 };
-        }
-    } else {
+    if len > 8 {
         // SAFETY: the caller's promise; zero bytes are the number 0.
         unsafe { dst.write_bytes(0, len) };
+        return;
+    }
+    for i in 0..len {
+        // SAFETY: the caller's promise.
+        unsafe { *dst.add(i) = 0.0 };
     }
 }
 
+/// Short rows are what there is most of, so lengths known to the compiler instead of a call: eights, then the last
+/// eight or four once more from the end.
 #[inline(always)]
 unsafe fn copy(dst: *mut f32, src: *const f32, len: usize, step: usize) {
     // SAFETY: the caller's promise: `len` values `step` apart are there.
     unsafe {
         match step {
-            1 => std::ptr::copy_nonoverlapping(src, dst, len),
+            1 if len >= 8 => {
+                let mut i = 0;
+                while i + 8 <= len {
+                    std::ptr::copy_nonoverlapping(src.add(i), dst.add(i), 8);
+                    i += 8;
+                }
+                std::ptr::copy_nonoverlapping(src.add(len - 8), dst.add(len - 8), 8);
+            }
+            1 if len >= 4 => {
+                std::ptr::copy_nonoverlapping(src, dst, 4);
+                std::ptr::copy_nonoverlapping(src.add(len - 4), dst.add(len - 4), 4);
+            }
+            1 => {
+                for i in 0..len {
+                    *dst.add(i) = *src.add(i);
+                }
+            }
             2 => {
                 for i in 0..len {
                     *dst.add(i) = *src.add(2 * i);
@@ -256,6 +310,7 @@ impl Gather {
     }
 
     /// The data gradient of `g`: one gather for each phase of the stride, with the kernel's taps that reach the phase.
+    /// Phases that no tap reaches are left out; their gradient is zero.
     pub fn backward(g: &Geometry) -> Vec<(Self, Vec<usize>)> {
         let axis_taps = |axis: usize, phase: usize| -> Vec<(usize, isize)> {
             let s = g.stride[axis] as isize;
@@ -277,6 +332,9 @@ impl Gather {
                         index.push(i * g.kernel[1] + j);
                     }
                 }
+                if taps.is_empty() {
+                    continue;
+                }
                 let gather = Self {
                     images: g.images,
                     groups: g.groups,
@@ -297,7 +355,7 @@ impl Gather {
     }
 
     /// Runs it: writes every position of `out`, which is `[images, groups · m, dst]`.
-    pub fn run(&self, src: &[f32], a: &PackedA, out: &Out, finish: &Finish) {
+    pub fn run<T: Deref<Target = [f32]> + Sync>(&self, src: &[f32], a: &PackedA<T>, out: &Out, finish: &Finish) {
         let (kern, kk) = (a.kern, self.taps.len());
         let (mr, nr) = (kern.mr, kern.nr);
         let px = self.grid[0] * self.grid[1];
@@ -305,25 +363,25 @@ impl Gather {
         let (k_all, m_all) = (self.groups * self.k, self.groups * self.m);
         assert_eq!(src.len(), self.images * k_all * self.src[0] * self.src[1]);
         assert_eq!(a.depth, self.k * kk);
+        assert!(kk > 0);
         if total == 0 || m_all == 0 {
             return;
         }
-        let channels = DEPTH.checked_div(kk).map_or(self.k, |c| c.clamp(1, self.k));
+        let channels = (DEPTH / kk).clamp(1, self.k);
         // Balanced blocks of channels.
         let channels = self.k.div_ceil(self.k.div_ceil(channels));
 
-        // Enough tasks for every thread: narrower blocks of columns first, then blocks of rows.
+        // Enough tasks for every thread: blocks of rows first, as their weights are then read once, then narrower blocks
+        // of columns.
         let wanted = 4 * rayon::current_num_threads();
-        let mut columns = (COLUMNS / nr).max(1) * nr;
-        while columns > 3 * nr && self.groups * total.div_ceil(columns) < wanted {
-            columns -= 2 * nr;
-        }
-        let col_blocks = total.div_ceil(columns);
-        let row_blocks = (wanted / (self.groups * col_blocks)).clamp(1, a.panels.div_ceil(8));
+        let mut col_blocks = total.div_ceil((COLUMNS / nr).max(1) * nr);
+        let row_blocks = wanted.div_ceil(self.groups * col_blocks).clamp(1, (a.panels / 16).max(1));
         let panels = a.panels.div_ceil(row_blocks);
         let row_blocks = a.panels.div_ceil(panels);
+        col_blocks = col_blocks.max((wanted / (self.groups * row_blocks)).min(total.div_ceil(3 * nr)));
+        let columns = total.div_ceil(col_blocks).div_ceil(nr) * nr;
+        let col_blocks = total.div_ceil(columns);
 
-        let columns = columns.min(total.div_ceil(nr) * nr);
         (0..self.groups * col_blocks * row_blocks).into_par_iter().for_each(|task| {
             let (block, rb) = (task / row_blocks, task % row_blocks);
             let (group, cb) = (block / col_blocks, block % col_blocks);
@@ -456,24 +514,26 @@ impl Tile {
             let t = tmp.as_mut_ptr().cast();
             (kern.micro)(depth, a, b, ldb, t, kern.nr, rows, false, &Epilogue { bias, ..Epilogue::NONE });
         }
+        let plain = residual.is_none() && act == Act::None;
         for r in 0..rows {
             for &(j, len, at) in &self.pieces[..self.count] {
-                let at = at + (channel + r) * self.area;
-                for i in 0..len as usize {
-                    let place = at + i * self.step;
-                    // SAFETY: written by the micro-kernel.
-                    let mut v = unsafe { tmp[r * kern.nr + j as usize + i].assume_init() };
-                    // SAFETY: a place of this tile in the result.
-                    let p = unsafe { out.ptr().add(place) };
-                    if accumulate {
-                        // SAFETY: as above; the earlier blocks wrote it.
-                        v += unsafe { *p };
+                let (at, len) = (at + (channel + r) * self.area, len as usize);
+                // SAFETY: written by the micro-kernel; places of this tile in the result, which the earlier blocks wrote
+                // if there were any.
+                unsafe {
+                    let from: *const f32 = tmp.as_ptr().add(r * kern.nr + j as usize).cast();
+                    let to = out.ptr().add(at);
+                    match (plain, accumulate) {
+                        (true, false) => (0..len).for_each(|i| *to.add(i * self.step) = *from.add(i)),
+                        (true, true) => (0..len).for_each(|i| *to.add(i * self.step) += *from.add(i)),
+                        (false, _) => {
+                            for i in 0..len {
+                                let (p, res) = (to.add(i * self.step), residual.map_or(0.0, |r| r[at + i * self.step]));
+                                let sum = *from.add(i) + if accumulate { *p } else { 0.0 } + res;
+                                *p = act.apply(sum);
+                            }
+                        }
                     }
-                    if let Some(res) = residual {
-                        v += res[place];
-                    }
-                    // SAFETY: as above.
-                    unsafe { *p = act.apply(v) };
                 }
             }
         }

@@ -68,14 +68,13 @@ pub(super) fn forward(g: &Geometry, x: &[f32], w: &[f32], finish: &Finish) -> Ve
     #[cfg(target_arch = "x86_64")]
     if winograd::allowed()
         && let Some(plan) = winograd::Plan::forward(g)
-        && plan.pays(false)
+        && plan.pays()
     {
-        let u = winograd::PackedU::new(g.channels_out, g.channels_in, w, false);
-        winograd::run(&plan, x, &u, &out, finish);
+        winograd::PackedU::with(plan.m, plan.k, w, false, |u| winograd::run(&plan, x, u, &out, finish));
         // SAFETY: the tiles cover the output.
         return unsafe { out.into_vec() };
     }
-    Gather::forward(g).run(x, &PackedA::forward(g, w), &out, finish);
+    PackedA::with_forward(g, w, |a| Gather::forward(g).run(x, a, &out, finish));
     // SAFETY: the gather's grid is the whole output.
     unsafe { out.into_vec() }
 }
@@ -89,17 +88,20 @@ pub(super) fn dgrad(g: &Geometry, dy: &[f32], w: &[f32]) -> Vec<f32> {
     #[cfg(target_arch = "x86_64")]
     if winograd::allowed()
         && let Some(plan) = winograd::Plan::backward(g)
-        && plan.pays(false)
+        && plan.pays()
     {
-        let u = winograd::PackedU::new(g.channels_in, g.channels_out, w, true);
-        winograd::run(&plan, dy, &u, &out, &Finish::default());
+        winograd::PackedU::with(plan.m, plan.k, w, true, |u| winograd::run(&plan, dy, u, &out, &Finish::default()));
         // SAFETY: the tiles cover the input.
         return unsafe { out.into_vec() };
     }
-    for (gather, taps) in Gather::backward(g) {
-        gather.run(dy, &PackedA::transposed(g, w, &taps), &out, &Finish::default());
+    let phases = Gather::backward(g);
+    if phases.len() < g.stride[0].min(g.input[0]) * g.stride[1].min(g.input[1]) {
+        out.clear();
     }
-    // SAFETY: the phases' grids together are the whole input.
+    for (gather, taps) in phases {
+        PackedA::with_transposed(g, w, &taps, |a| gather.run(dy, a, &out, &Finish::default()));
+    }
+    // SAFETY: the phases' grids together are the whole input, or it was cleared.
     unsafe { out.into_vec() }
 }
 

@@ -19,9 +19,9 @@ pub struct PackedConv2d {
     shape: [usize; 4],
     weight: Vec<f32>,
     bias: Option<Vec<f32>>,
-    gemm: OnceLock<PackedA>,
+    gemm: OnceLock<PackedA<Vec<f32>>>,
     #[cfg(target_arch = "x86_64")]
-    winograd: OnceLock<winograd::PackedU>,
+    winograd: OnceLock<winograd::PackedU<Vec<f32>>>,
 }
 
 impl fmt::Debug for PackedConv2d {
@@ -84,7 +84,7 @@ impl PackedConv2d {
         #[cfg(target_arch = "x86_64")]
         if winograd::allowed()
             && let Some(plan) = winograd::Plan::forward(g)
-            && plan.pays(true)
+            && plan.pays()
         {
             let pack = || winograd::PackedU::new(g.channels_out, g.channels_in, &self.weight, false);
             winograd::run(&plan, x, self.winograd.get_or_init(pack), &out, &finish);

@@ -8,8 +8,8 @@ use crate::ops::gemm::{Epilogue, MAX_MR, MAX_NR, Out, kernel, transpose_panel, w
 
 /// Positions of a block.
 const POSITIONS: usize = 256;
-/// Columns (channel, tap) of a block.
-const COLUMNS: usize = 144;
+/// Most columns (channel, tap) of a block.
+const COLUMNS: usize = 160;
 
 /// `dw`, as long as the weight, of the input `x` and the output's gradient `dy`.
 pub(super) fn wgrad(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
@@ -24,7 +24,7 @@ pub(super) fn wgrad(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
         return vec![0.0; len];
     }
     let taps = Gather::forward(g).taps;
-    let width = (COLUMNS / nr).max(1) * nr;
+    let width = cols.div_ceil(cols.div_ceil((COLUMNS / nr).max(1) * nr)).div_ceil(nr) * nr;
     let col_blocks = cols.div_ceil(width);
     let chunks = total.div_ceil(POSITIONS);
     // Each split of the positions sums into a copy of its own; the copies are added in order.

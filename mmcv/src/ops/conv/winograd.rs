@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::gather::Finish;
 use super::geometry::Geometry;
-use crate::ops::gemm::{Act, Epilogue, Kernel, Out, activate_avx2, has_avx2, kernel, with_scratch};
+use crate::ops::gemm::{Act, Epilogue, Kernel, Out, Shared, activate_avx2, has_avx2, kernel, with_scratch};
 
 /// Outputs of a tile along each axis, and inputs.
 pub(super) const TILE: usize = 4;
@@ -87,66 +87,129 @@ impl Plan {
         self.images * self.dst[0].div_ceil(TILE) * self.dst[1].div_ceil(TILE)
     }
 
-    /// Whether it is the faster way, by measurement; `packed` says that the weights are transformed already.
-    pub fn pays(&self, packed: bool) -> bool {
+    /// Whether it is the faster way, by measurement.
+    pub fn pays(&self) -> bool {
         if self.k < 16 || self.m < 16 {
             return false;
         }
         let tiles = self.tiles();
         let waste = (tiles * TILE * TILE) as f64 / (self.images * self.dst[0] * self.dst[1]).max(1) as f64;
-        tiles >= if packed { 32 } else { 64 } && waste < 2.0
+        tiles >= 16 && waste < 2.5
     }
 }
 
 /// Transformed weights: `[point][panel of mr rows][channel][mr]`.
 #[derive(Debug, Clone)]
-pub(super) struct PackedU {
-    data: Vec<f32>,
+pub(super) struct PackedU<T> {
+    data: T,
     kern: Kernel,
 }
 
-impl PackedU {
+impl PackedU<Vec<f32>> {
     /// Of `w` `[m, k, 3, 3]`, or with `transposed` of `w` `[k, m, 3, 3]` turned by half a turn (the data gradient's).
     pub fn new(m: usize, k: usize, w: &[f32], transposed: bool) -> Self {
         let kern = kernel();
-        let (mr, panels) = (kern.mr, m.div_ceil(kern.mr));
-        assert_eq!(w.len(), m * k * 9);
-        let out = Out::new(POINTS * panels * k * mr);
-        (0..panels).into_par_iter().for_each(|panel| {
-            let rows = (m - panel * mr).min(mr);
-            for c in 0..k {
-                let mut g = [[0f32; 8]; 9];
-                for r in 0..rows {
-                    let o = panel * mr + r;
-                    let w = if transposed { &w[(c * m + o) * 9..][..9] } else { &w[(o * k + c) * 9..][..9] };
-                    for t in 0..9 {
-                        g[t][r] = w[if transposed { 8 - t } else { t }];
-                    }
-                }
-                let mut half = [[[0f32; 8]; 3]; 6];
-                for a in 0..6 {
-                    for b in 0..3 {
-                        for r in 0..8 {
-                            half[a][b][r] = G[a][0] * g[b][r] + G[a][1] * g[3 + b][r] + G[a][2] * g[6 + b][r];
-                        }
-                    }
-                }
-                for a in 0..6 {
-                    for b in 0..6 {
-                        let mut u = [0f32; 8];
-                        for r in 0..8 {
-                            u[r] = half[a][0][r] * G[b][0] + half[a][1][r] * G[b][1] + half[a][2][r] * G[b][2];
-                        }
-                        let at = (((a * 6 + b) * panels + panel) * k + c) * mr;
-                        // SAFETY: mr <= 8 places of this panel, which this task alone writes.
-                        unsafe { std::ptr::copy_nonoverlapping(u.as_ptr(), out.ptr().add(at), mr) };
-                    }
+        let mut data = vec![0.0; packed_len(m, k, kern)];
+        pack(m, k, w, transposed, kern, &mut data);
+        Self { data, kern }
+    }
+}
+
+impl PackedU<()> {
+    /// [`PackedU::new`] in scratch memory, for one use.
+    pub fn with<R>(m: usize, k: usize, w: &[f32], transposed: bool, f: impl FnOnce(&PackedU<&mut [f32]>) -> R) -> R {
+        let kern = kernel();
+        with_scratch(packed_len(m, k, kern), |data| {
+            pack(m, k, w, transposed, kern, data);
+            f(&PackedU { data, kern })
+        })
+    }
+}
+
+fn packed_len(m: usize, k: usize, kern: Kernel) -> usize {
+    POINTS * m.div_ceil(kern.mr) * k * kern.mr
+}
+
+fn pack(m: usize, k: usize, w: &[f32], transposed: bool, kern: Kernel, out: &mut [f32]) {
+    assert!(has_avx2() && kern.mr <= 8);
+    assert_eq!((w.len(), out.len()), (m * k * 9, packed_len(m, k, kern)));
+    let (mr, panels) = (kern.mr, m.div_ceil(kern.mr));
+    let out = Shared::new(out);
+    (0..panels).into_par_iter().for_each(|panel| {
+        let rows = (m - panel * mr).min(mr);
+        let mut g = [[0f32; 8]; 9];
+        for c in 0..k {
+            for r in 0..rows {
+                let o = panel * mr + r;
+                if transposed {
+                    let w = &w[(c * m + o) * 9..][..9];
+                    (0..9).for_each(|t| g[t][r] = w[8 - t]);
+                } else {
+                    let w = &w[(o * k + c) * 9..][..9];
+                    (0..9).for_each(|t| g[t][r] = w[t]);
                 }
             }
-        });
-        // SAFETY: all panels, channels and points were written.
-        Self { data: unsafe { out.into_vec() }, kern }
+            // SAFETY: AVX2 is there; the place of this channel in this panel of point 0, the points being panels·k·mr
+            // apart. Eight lanes may be stored where another channel, written after this one, follows.
+            unsafe {
+                let to = out.ptr().add((panel * k + c) * mr);
+                weight_transform(&g, to, panels * k * mr, if c + 1 < k { 8 } else { mr });
+            }
+        }
+    });
+}
+
+/// `G g Gᵀ` of eight kernels; `lanes` values are stored at each of the 36 points, `us` apart.
+///
+/// # Safety
+/// `u` has room for `lanes` (up to 8) values at each point; for less than eight lanes, what follows may be overwritten
+/// if `lanes` says so.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn weight_transform(g: &[[f32; 8]; 9], u: *mut f32, us: usize, lanes: usize) {
+    let mut half = [[_mm256_setzero_ps(); 3]; 6];
+    for b in 0..3 {
+        // SAFETY: eight values each.
+        let col = unsafe { [0, 3, 6].map(|a| _mm256_loadu_ps(g[a + b].as_ptr())) };
+        let col = six(col);
+        for a in 0..6 {
+            half[a][b] = col[a];
+        }
     }
+    for a in 0..6 {
+        let row = six(half[a]);
+        for b in 0..6 {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let to = u.add((a * 6 + b) * us);
+                if lanes == 8 {
+                    _mm256_storeu_ps(to, row[b]);
+                } else {
+                    let mut tmp = [0f32; 8];
+                    _mm256_storeu_ps(tmp.as_mut_ptr(), row[b]);
+                    std::ptr::copy_nonoverlapping(tmp.as_ptr(), to, lanes);
+                }
+            }
+        }
+    }
+}
+
+/// `G g`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn six(g: [__m256; 3]) -> [__m256; 6] {
+    let s = |x: f32| _mm256_set1_ps(x);
+    let even = _mm256_mul_ps(s(-1.0 / 6.0), _mm256_add_ps(g[0], g[2]));
+    let odd = _mm256_mul_ps(s(-1.0 / 6.0), g[1]);
+    let far = _mm256_fmadd_ps(s(1.0 / 24.0), g[0], _mm256_mul_ps(s(1.0 / 6.0), g[2]));
+    let side = _mm256_mul_ps(s(1.0 / 12.0), g[1]);
+    [
+        _mm256_mul_ps(s(0.25), g[0]),
+        _mm256_add_ps(even, odd),
+        _mm256_sub_ps(even, odd),
+        _mm256_add_ps(far, side),
+        _mm256_sub_ps(far, side),
+        g[2],
+    ]
 }
 
 /// One tile: where its 6x6 patch lies in channel 0 of the source and how much of it is inside, and where its outputs go.
@@ -376,8 +439,14 @@ unsafe fn output_transform(
 }
 
 /// Runs the plan: writes all of `out`, `[images, m, dst]`.
-pub(super) fn run(p: &Plan, src: &[f32], u: &PackedU, out: &Out, finish: &Finish) {
-    assert!(allowed());
+pub(super) fn run<U: std::ops::Deref<Target = [f32]> + Sync>(
+    p: &Plan,
+    src: &[f32],
+    u: &PackedU<U>,
+    out: &Out,
+    finish: &Finish,
+) {
+    assert!(has_avx2());
     let kern = u.kern;
     let (mr, nr) = (kern.mr, kern.nr);
     let panels = p.m.div_ceil(mr);
@@ -419,7 +488,7 @@ pub(super) fn run(p: &Plan, src: &[f32], u: &PackedU, out: &Out, finish: &Finish
                 let plane = &src[c * src_area..];
                 find_patches(plane, p.src[1], &places, copied, &mut patches);
                 for (i, eight) in patches.as_chunks::<8>().0.iter().enumerate() {
-                    // SAFETY: inner patches lie in the plane, the others in their copies; AVX2 is there (`allowed`);
+                    // SAFETY: inner patches lie in the plane, the others in their copies; AVX2 is there;
                     // `v` has, at each point, panels of nr tiles of each channel.
                     unsafe {
                         let at = (8 * i / nr * p.k + c) * nr + 8 * i % nr;
@@ -506,8 +575,9 @@ mod tests {
             let (dy, xs) = (values(ys, 5), x.len());
             let (fast, plain) = (Out::new(xs), Out::new(xs));
             run(&Plan::backward(&g).unwrap(), &dy, &PackedU::new(c, o, &wt, true), &fast, &Finish::default());
+            plain.clear();
             for (gather, taps) in Gather::backward(&g) {
-                gather.run(&dy, &PackedA::transposed(&g, &wt, &taps), &plain, &Finish::default());
+                PackedA::with_transposed(&g, &wt, &taps, |a| gather.run(&dy, a, &plain, &Finish::default()));
             }
             // SAFETY: both wrote the whole gradient.
             let (fast, plain) = unsafe { (fast.into_vec(), plain.into_vec()) };

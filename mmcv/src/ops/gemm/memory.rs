@@ -2,23 +2,30 @@
 
 use std::cell::RefCell;
 
-thread_local!(static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) });
+use rayon::prelude::*;
+
+/// Values that a thread clears at a time.
+const CLEAR: usize = 1 << 18;
+
+thread_local!(static SCRATCH: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) });
 
 /// Runs `f` on `n` values of this thread's scratch memory, aligned to a cache line. Their contents are whatever was left.
+/// Calls may nest; each level has memory of its own, kept for the next call.
 pub fn with_scratch<R>(n: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
-    // Taken out while in use, so that a nested call gets a buffer of its own.
-    let mut buf = SCRATCH.with(|s| std::mem::take(&mut *s.borrow_mut()));
+    let mut buf = SCRATCH.with(|s| {
+        let mut free = s.borrow_mut();
+        let best = (0..free.len()).filter(|&i| free[i].len() >= n + 16).min_by_key(|&i| free[i].len());
+        // Where none is large enough, the largest makes room for one that is.
+        let largest = || (0..free.len()).max_by_key(|&i| free[i].len());
+        best.or_else(largest).map(|i| free.swap_remove(i)).unwrap_or_default()
+    });
     if buf.len() < n + 16 {
+        drop(std::mem::take(&mut buf));
         buf = vec![0.0; n + 16];
     }
     let skip = (buf.as_ptr() as usize).wrapping_neg() % 64 / 4;
     let r = f(&mut buf[skip..skip + n]);
-    SCRATCH.with(|s| {
-        let mut kept = s.borrow_mut();
-        if kept.len() < buf.len() {
-            *kept = buf;
-        }
-    });
+    SCRATCH.with(|s| s.borrow_mut().push(buf));
     r
 }
 
@@ -40,11 +47,14 @@ impl Out {
         Self { vec, len, ptr }
     }
 
-    /// `len` zeros.
-    pub fn zeros(len: usize) -> Self {
-        let mut vec = vec![0f32; len];
-        let ptr = vec.as_mut_ptr();
-        Self { vec, len, ptr }
+    /// Sets all values to 0.
+    pub fn clear(&self) {
+        let ptr = Shared(self.ptr);
+        (0..self.len.div_ceil(CLEAR)).into_par_iter().for_each(|i| {
+            let n = (self.len - i * CLEAR).min(CLEAR);
+            // SAFETY: this task's own part of the vector; zero bytes are the number 0.
+            unsafe { ptr.ptr().add(i * CLEAR).write_bytes(0, n) };
+        });
     }
 
     /// Where the values lie.
@@ -55,7 +65,7 @@ impl Out {
     /// The filled vector.
     ///
     /// # Safety
-    /// Every element was written (or [`Out::zeros`] made it).
+    /// Every element was written.
     pub unsafe fn into_vec(mut self) -> Vec<f32> {
         // SAFETY: the capacity is `len` at least, and the caller says that all are set.
         unsafe { self.vec.set_len(self.len) };
