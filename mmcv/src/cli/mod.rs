@@ -1,5 +1,6 @@
 //! The command line that every framework's binary shares.
 
+mod checkpoint;
 mod config;
 mod modules;
 mod run_args;
@@ -27,6 +28,8 @@ enum Command {
     Modules(modules::Args),
     /// Print, explain or compare configs.
     Config(config::Args),
+    /// List, convert or publish checkpoints.
+    Checkpoint(checkpoint::Args),
 }
 
 /// A command of one framework's own, beside the shared ones.
@@ -77,5 +80,6 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Modules(args) => modules::run(&args),
         Command::Config(args) => config::run(&args),
+        Command::Checkpoint(args) => checkpoint::run(&args),
     }
 }

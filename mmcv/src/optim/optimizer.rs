@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Tensor};
 use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 
 use super::grads::Grads;
 use super::group::{GroupState, ParamGroup, ParamSpec};
@@ -45,13 +46,15 @@ pub trait Optimizer: Send {
 }
 
 /// An optimizer's state as named tensors and counts.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct OptimState {
     /// Hyperparameters of the groups.
     pub groups: Vec<GroupState>,
     /// Steps done for each parameter.
     pub steps: IndexMap<String, u64>,
-    /// `{slot}/{parameter}` (`momentum_buffer/backbone.conv1.weight`) to its tensor.
+    /// `{slot}/{parameter}` (`momentum_buffer/backbone.conv1.weight`) to its tensor. A checkpoint
+    /// keeps them with its other tensors, and the rest as JSON.
+    #[serde(skip)]
     pub tensors: IndexMap<String, Tensor>,
 }
 
