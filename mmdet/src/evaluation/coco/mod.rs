@@ -2,14 +2,18 @@
 
 mod api;
 mod eval;
+mod evaluate;
 #[cfg(test)]
 mod golden;
 mod json;
 mod matching;
 mod params;
+mod results;
 mod summary;
 
 pub use api::{BoxFaults, CocoAnn, CocoApi, CocoCategory, CocoImage};
 pub use eval::{CocoDet, CocoEval};
+pub use evaluate::{CocoEvaluateConfig, evaluate_coco};
 pub use params::{CocoEvalParams, IouType};
+pub use results::{coco_records, read_results, results_of_records, results2json};
 pub use summary::CocoSummary;

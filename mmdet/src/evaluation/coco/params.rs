@@ -32,6 +32,9 @@ pub struct CocoEvalParams {
     pub area_rng_lbl: Vec<String>,
     /// Whether a detection must have the object's category.
     pub use_cats: bool,
+    /// Whether the summary finds the thresholds 0.5 and 0.75 among `iou_thrs`. pycocotools doesn't where those are a
+    /// Python list rather than an array, and gives -1.
+    pub named_thrs: bool,
 }
 
 impl CocoEvalParams {
@@ -48,6 +51,7 @@ impl CocoEvalParams {
             area_rng: vec![[0.0, large], [0.0, small], [small, medium], [medium, large]],
             area_rng_lbl: ["all", "small", "medium", "large"].map(str::to_owned).to_vec(),
             use_cats: true,
+            named_thrs: true,
         }
     }
 

@@ -69,7 +69,8 @@ impl CocoEval {
         let [_, r, k, ..] = self.counts();
         let places =
             |wanted: &mut dyn FnMut(usize) -> bool, n: usize| (0..n).filter(|i| wanted(*i)).collect::<Vec<_>>();
-        let thrs = places(&mut |t| row.iou_thr.is_none_or(|thr| thr == p.iou_thrs[t]), p.iou_thrs.len());
+        let thrs =
+            places(&mut |t| row.iou_thr.is_none_or(|thr| p.named_thrs && thr == p.iou_thrs[t]), p.iou_thrs.len());
         let areas = places(&mut |a| p.area_rng_lbl.get(a).is_some_and(|l| l == row.area), p.area_rng.len());
         let maxes = places(&mut |m| p.max_dets[m] == row.max_dets, p.max_dets.len());
         let mut values = Vec::new();
