@@ -15,8 +15,8 @@ use ::image::{DynamicImage, ImageFormat, ImageReader, Limits};
 
 use super::layout::{Raw, finish};
 use super::options::{ChannelOrder, ColorFlag, ImageBackend};
-use super::orientation;
 use super::types::Image;
+use super::{orientation, palette};
 use crate::error::{Error, Result};
 
 /// Pixels a file may have when `MMRS_MAX_IMAGE_PIXELS` doesn't say otherwise.
@@ -92,18 +92,19 @@ fn decode(bytes: &[u8], flag: ColorFlag, order: ChannelOrder, backend: ImageBack
     }
     let raw = match format {
         ImageFormat::Jpeg => jpeg(bytes, flag, backend)?,
-        ImageFormat::Png if backend == ImageBackend::Pillow && flag == ColorFlag::Unchanged => {
-            match super::palette::png_indices(bytes) {
-                Some(indices) => generic(&indices, format)?.first_channel(),
-                None => generic(bytes, format)?,
-            }
+        ImageFormat::Png | ImageFormat::Bmp if flag == ColorFlag::Unchanged => palette(bytes, format, backend)?,
+        ImageFormat::Tiff if !matches!(backend, ImageBackend::Pillow | ImageBackend::Tifffile) => {
+            let raw = generic(bytes, format)?;
+            if orientation::has_unassociated_alpha(bytes) { raw.premultiplied() } else { raw }
         }
         _ => generic(bytes, format)?,
     };
     let image = finish(raw, format, flag, order, backend)?;
     let turns = match backend {
         ImageBackend::Turbojpeg | ImageBackend::Tifffile => false,
-        _ => flag.turns() && matches!(format, ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::Tiff),
+        // libtiff turns while it reads, whatever the flag.
+        _ if format == ImageFormat::Tiff => true,
+        _ => flag.turns() && matches!(format, ImageFormat::Jpeg | ImageFormat::Png),
     };
     Ok(if turns { orientation::turn(image, orientation::of(bytes)) } else { image })
 }
@@ -116,12 +117,26 @@ fn jpeg(bytes: &[u8], flag: ColorFlag, backend: ImageBackend) -> Decoded<Raw> {
     }
     // Pillow decodes to RGB and then weighs; cv2 and PyTurboJPEG take the stored luminance.
     let gray = flag.is_gray() && backend != ImageBackend::Pillow;
-    super::jpeg::decode(bytes, gray)
+    super::jpeg::decode(bytes, gray, backend == ImageBackend::Pillow)
 }
 
 #[cfg(not(feature = "turbojpeg"))]
 fn jpeg(bytes: &[u8], _: ColorFlag, _: ImageBackend) -> Decoded<Raw> {
     generic(bytes, ImageFormat::Jpeg)
+}
+
+/// A file with a palette, read `unchanged`: Pillow gives indices, cv2 colours, but one channel for a BMP of greys.
+fn palette(bytes: &[u8], format: ImageFormat, backend: ImageBackend) -> Decoded<Raw> {
+    let indices = match format {
+        ImageFormat::Png => palette::png_indices(bytes).map(|indices| (indices, false)),
+        _ => palette::bmp_indices(bytes),
+    };
+    let Some((indices, gray)) = indices else { return generic(bytes, format) };
+    if backend == ImageBackend::Pillow {
+        return Ok(generic(&indices, format)?.first_channel());
+    }
+    let raw = generic(bytes, format)?;
+    Ok(if gray { raw.first_channel() } else { raw })
 }
 
 /// Any format by the `image` crate.
@@ -153,4 +168,92 @@ pub(crate) fn generic(bytes: &[u8], format: ImageFormat) -> Decoded<Raw> {
 /// `PNG` for [`ImageFormat::Png`].
 fn name(format: ImageFormat) -> String {
     format.extensions_str().first().map_or_else(|| "image".into(), |e| e.to_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::types::Pixels;
+    use super::super::{imencode, imwrite};
+    use super::*;
+
+    fn picture() -> Image {
+        let bytes = (0..40 * 60 * 3).map(|i| (i * 7919 % 251) as u8).collect();
+        Image::new(40, 60, 3, Pixels::U8(bytes)).unwrap()
+    }
+
+    fn read(bytes: &[u8]) -> Result<Image> {
+        imfrombytes(bytes, ColorFlag::Color, ChannelOrder::Bgr, None)
+    }
+
+    #[test]
+    fn a_truncated_file_is_an_error_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["cut.jpg", "cut.png", "cut.bmp", "cut.tiff", "cut.webp"] {
+            let path = dir.path().join(name);
+            imwrite(&picture(), &path).unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            for keep in [bytes.len() / 2, bytes.len() - bytes.len() / 8, 20] {
+                std::fs::write(&path, &bytes[..keep]).unwrap();
+                let message = imread(&path, ColorFlag::Color, ChannelOrder::Bgr).unwrap_err().to_string();
+                assert!(message.contains(name), "{keep}: {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_image_is_an_error_that_says_so() {
+        let message = |bytes: &[u8]| read(bytes).unwrap_err().to_string();
+        assert!(message(b"").contains("zero bytes"));
+        assert!(
+            message(b"hello, this is text").contains("not an image of a known format (it starts with 68 65 6c 6c)")
+        );
+        let path = Path::new("/nowhere/a.jpg");
+        let error = imread(path, ColorFlag::Color, ChannelOrder::Bgr).unwrap_err();
+        assert!(matches!(&error, Error::Io { path: p, .. } if p == path), "{error}");
+    }
+
+    #[test]
+    fn a_jpeg_that_lacks_only_its_end_marker_is_read() {
+        let bytes = imencode(&picture(), "jpg").unwrap();
+        assert_eq!(read(&bytes[..bytes.len() - 2]).unwrap(), read(&bytes).unwrap());
+    }
+
+    #[test]
+    fn a_file_that_claims_too_many_pixels_is_refused_before_any_is_allocated() {
+        // A PNG header of 65536 x 65536 with nothing behind it.
+        let mut header = b"IHDR".to_vec();
+        header.extend([0, 1, 0, 0, 0, 1, 0, 0, 8, 2, 0, 0, 0]);
+        let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0d".to_vec();
+        png.extend(&header);
+        png.extend(crc32fast::hash(&header).to_be_bytes());
+        png.extend([0, 0, 0, 1]);
+        png.extend(b"IDAT\0\0\0\0\0");
+        let message = read(&png).unwrap_err().to_string();
+        assert!(message.contains("65536x65536") && message.contains("MMRS_MAX_IMAGE_PIXELS"), "{message}");
+    }
+
+    #[test]
+    fn a_backend_refuses_what_it_does_not_read() {
+        let png = imencode(&picture(), "png").unwrap();
+        let jpeg = imencode(&picture(), "jpg").unwrap();
+        let message = |bytes: &[u8], flag, backend| {
+            imfrombytes(bytes, flag, ChannelOrder::Bgr, Some(backend)).unwrap_err().to_string()
+        };
+        assert!(message(&png, ColorFlag::Color, ImageBackend::Turbojpeg).contains("JPEG alone"));
+        assert!(message(&jpeg, ColorFlag::Unchanged, ImageBackend::Turbojpeg).contains("'grayscale' alone"));
+        assert!(message(&png, ColorFlag::Color, ImageBackend::Tifffile).contains("TIFF alone"));
+    }
+
+    #[test]
+    fn broken_bytes_never_panic() {
+        for extension in ["jpg", "png", "bmp", "tiff", "webp"] {
+            let bytes = imencode(&picture(), extension).unwrap();
+            for at in (0..bytes.len()).step_by(bytes.len() / 40 + 1) {
+                let mut broken = bytes.clone();
+                broken[at] ^= 0x5a;
+                let _ = read(&broken);
+                let _ = imfrombytes(&broken, ColorFlag::Unchanged, ChannelOrder::Bgr, Some(ImageBackend::Pillow));
+            }
+        }
+    }
 }

@@ -32,6 +32,11 @@ impl<'a> Case<'a> {
         self.number(name) as usize
     }
 
+    /// `1,2.5,3`.
+    fn list(&self, name: &str) -> Vec<f64> {
+        self.text(name).split(',').map(|v| v.parse().unwrap()).collect()
+    }
+
     /// A name of one of mmcv's enums.
     pub(super) fn named<T: serde::de::DeserializeOwned>(&self, name: &str) -> T {
         serde_json::from_value(serde_json::Value::String(self.text(name).into())).unwrap()
@@ -64,14 +69,22 @@ fn check(files: &[&str], run: impl Fn(&Case, &Image) -> (Image, f32)) {
     let mut folders = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/image"))];
     folders.extend(std::env::var_os("MMRS_IMAGE_GOLDEN").map(PathBuf::from));
     let mut failures = Vec::new();
-    for path in folders.iter().flat_map(|folder| files.iter().map(move |f| folder.join(f))) {
+    for (i, path) in folders.iter().flat_map(|folder| files.iter().map(move |f| folder.join(f))).enumerate() {
+        if i >= files.len() && !path.exists() {
+            continue;
+        }
         let tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
         let mut keys: Vec<_> = tensors.keys().filter(|k| k.starts_with("op=")).collect();
         keys.sort();
         assert!(!keys.is_empty(), "{}", path.display());
         for key in keys {
             let case = Case::parse(key);
-            let input = image(&tensors[&format!("in={}", case.text("in"))]);
+            let input = match &tensors[&format!("in={}", case.text("in"))] {
+                bytes if bytes.dims().len() == 1 => {
+                    Image::new(1, bytes.elem_count(), 1, Pixels::U8(bytes.to_vec1().unwrap())).unwrap()
+                }
+                pixels => image(pixels),
+            };
             let expected = image(&tensors[key]);
             let (result, bound) = run(&case, &input);
             if result.shape() != expected.shape() {
@@ -110,5 +123,80 @@ fn resizing_and_normalizing_are_cv2s() {
             "denormalize" => (imdenormalize(input, &MEAN, &STD, case.size("rgb") == 1).unwrap(), 0.0),
             other => panic!("unknown operation {other}"),
         }
+    });
+}
+
+/// Files are exact, but for the grey of a WebP file: cv2 makes it from its own BGR.
+#[test]
+fn decoding_is_cv2s_and_pillows() {
+    check(&["decode.safetensors"], |case, input| {
+        let Pixels::U8(bytes) = input.pixels() else { panic!() };
+        let (flag, order, backend) = (case.named("flag"), case.named("order"), case.named("backend"));
+        (imfrombytes(bytes, flag, order, Some(backend)).unwrap_or_else(|e| panic!("{}: {e}", case.key)), 0.0)
+    });
+}
+
+#[test]
+fn warps_are_cv2s() {
+    check(&["warp.safetensors"], |case, input| {
+        let border = case.list("value");
+        let warp = Warp { interpolation: case.named("i"), border_mode: case.named("border"), border_value: &border };
+        let m = || case.list("m");
+        let size = || (case.size("w"), case.size("h"));
+        let bound = if matches!(input.pixels(), Pixels::U8(_)) { 0.0 } else { 2.5e-3 };
+        let result = match case.text("op") {
+            "affine" => {
+                let m = m();
+                warp_affine(input, [[m[0], m[1], m[2]], [m[3], m[4], m[5]]], size(), warp)
+            }
+            "perspective" => {
+                let m = m();
+                warp_perspective(input, std::array::from_fn(|r| std::array::from_fn(|c| m[r * 3 + c])), size(), warp)
+            }
+            "rotate" => imrotate(input, case.number("angle"), None, case.number("scale"), case.size("auto") == 1, warp),
+            "translate" => imtranslate(input, case.number("offset"), case.named("direction"), warp),
+            "shear" => imshear(input, case.number("magnitude"), case.named("direction"), warp),
+            other => panic!("unknown operation {other}"),
+        };
+        (result.unwrap(), bound)
+    });
+}
+
+#[test]
+fn colours_and_values_are_cv2s_and_mmcvs() {
+    check(&["values.safetensors"], |case, input| {
+        let is_u8 = matches!(input.pixels(), Pixels::U8(_));
+        let p = || case.list("p");
+        let (exact, level, close) = (0.0, if is_u8 { 1.0 } else { 1e-3 }, if is_u8 { 0.0 } else { 1e-3 });
+        let (result, bound) = match case.text("op") {
+            "bgr2gray" => (bgr2gray(input), close),
+            "bgr2hsv" => (bgr2hsv(input), close),
+            "hsv2bgr" => (hsv2bgr(input), level),
+            "bgr2hls" => (bgr2hls(input), level),
+            "hls2bgr" => (hls2bgr(input), level),
+            "rgb2ycbcr" => (rgb2ycbcr(input, false), level),
+            "bgr2ycbcr" => (bgr2ycbcr(input, false), level),
+            "bgr2y" => (bgr2ycbcr(input, true), level),
+            "ycbcr2rgb" => (ycbcr2rgb(input), level),
+            "ycbcr2bgr" => (ycbcr2bgr(input), level),
+            "iminvert" => (Ok(iminvert(input)), exact),
+            "solarize" => (Ok(solarize(input, p()[0])), exact),
+            "posterize" => (posterize(input, p()[0] as u32), exact),
+            "imequalize" => (imequalize(input), exact),
+            "auto_contrast" => (auto_contrast(input, (p()[0], p()[1])), exact),
+            "adjust_color" => (adjust_color(input, p()[0], None, p()[1]), level),
+            "adjust_brightness" => (Ok(adjust_brightness(input, p()[0])), level),
+            "adjust_contrast" => (adjust_contrast(input, p()[0]), level),
+            "adjust_sharpness" => (adjust_sharpness(input, p()[0], None), level),
+            "adjust_hue" => (adjust_hue(input, p()[0]), 1.0),
+            "clahe" => (clahe(input, p()[0], (p()[1] as usize, p()[2] as usize)), level),
+            "lut" => (lut_transform(input, &std::array::from_fn(|i| (i * 7 % 256) as u8)), exact),
+            "cutout" => {
+                let p = p();
+                (cutout(input, (p[0] as usize, p[1] as usize), (p[2], p[3]), &p[4..]), exact)
+            }
+            other => panic!("unknown operation {other}"),
+        };
+        (result.unwrap(), bound)
     });
 }

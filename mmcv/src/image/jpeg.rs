@@ -5,8 +5,9 @@ use turbojpeg::{Colorspace, Decompressor, Image as Target, PixelFormat};
 use super::decode::{Decoded, check_size, generic};
 use super::layout::Raw;
 
-/// BGR, or one channel when the file is grey or `gray` asks for it.
-pub(crate) fn decode(bytes: &[u8], gray: bool) -> Decoded<Raw> {
+/// BGR, or one channel when the file is grey or `gray` asks for it. Inks become BGR as in cv2, or stay inks for
+/// `pillow`.
+pub(crate) fn decode(bytes: &[u8], gray: bool, pillow: bool) -> Decoded<Raw> {
     let mut decompressor = Decompressor::new().map_err(|e| e.to_string())?;
     let header = match decompressor.read_header(bytes) {
         Ok(header) => header,
@@ -40,6 +41,11 @@ pub(crate) fn decode(bytes: &[u8], gray: bool) -> Decoded<Raw> {
         } else {
             tracing::warn!("{problem}");
         }
+    }
+    if channels == 4 && pillow {
+        // Adobe's files, which is all there are, hold 255 minus the ink.
+        pixels.iter_mut().for_each(|v| *v = 255 - *v);
+        return Ok(Raw::u8(height, width, 4, pixels).cmyk());
     }
     let raw = Raw::u8(height, width, channels, pixels);
     Ok(if channels == 4 { from_cmyk(&raw, gray) } else { raw.bgr() })

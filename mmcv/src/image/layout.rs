@@ -19,24 +19,41 @@ pub(crate) struct Raw {
     channels: usize,
     values: Values,
     bgr: bool,
+    cmyk: bool,
 }
 
 impl Raw {
     pub(crate) fn u8(height: usize, width: usize, channels: usize, values: Vec<u8>) -> Self {
-        Self { height, width, channels, values: Values::U8(values), bgr: false }
+        Self { height, width, channels, values: Values::U8(values), bgr: false, cmyk: false }
     }
 
     pub(crate) fn u16(height: usize, width: usize, channels: usize, values: Vec<u16>) -> Self {
-        Self { height, width, channels, values: Values::U16(values), bgr: false }
+        Self { height, width, channels, values: Values::U16(values), bgr: false, cmyk: false }
     }
 
     pub(crate) fn f32(height: usize, width: usize, channels: usize, values: Vec<f32>) -> Self {
-        Self { height, width, channels, values: Values::F32(values), bgr: false }
+        Self { height, width, channels, values: Values::F32(values), bgr: false, cmyk: false }
     }
 
     /// The same, known to be BGR.
     pub(crate) fn bgr(self) -> Self {
         Self { bgr: true, ..self }
+    }
+
+    /// The same, known to be inks as Pillow has them (255 is full).
+    pub(crate) fn cmyk(self) -> Self {
+        Self { cmyk: true, ..self }
+    }
+
+    /// libtiff's way to give colours with unassociated alpha: times alpha, rounded.
+    pub(crate) fn premultiplied(mut self) -> Self {
+        if let (Values::U8(v), 4) = (&mut self.values, self.channels) {
+            for p in v.chunks_exact_mut(4) {
+                let alpha = u32::from(p[3]);
+                p[..3].iter_mut().for_each(|v| *v = ((u32::from(*v) * alpha + 127) / 255) as u8);
+            }
+        }
+        self
     }
 
     /// The bytes; none when the values aren't bytes.
@@ -74,7 +91,9 @@ pub(crate) fn finish(
         ImageBackend::Cv2 | ImageBackend::Image => flag == ColorFlag::Color && order == ChannelOrder::Rgb,
         _ => order == ChannelOrder::Rgb,
     };
+    let raw = if raw.cmyk { pillow_rgb(raw) } else { raw };
     let (h, w, c, bgr) = (raw.height, raw.width, raw.channels, raw.bgr);
+    let deep = if format == ImageFormat::Tiff && c >= 3 { |v| ((u32::from(v) + 128) / 257) as u8 } else { high_byte };
     if flag.is_gray() {
         let gray = match raw.values {
             Values::U8(v) if c == 1 => v,
@@ -83,14 +102,18 @@ pub(crate) fn finish(
                 gray_u8(&rgb, 3, false, format, backend)
             }
             Values::U8(v) => gray_u8(&v, c, bgr, format, backend),
-            Values::U16(v) => v.chunks_exact(c).map(|p| (gray_u16(p) >> 8) as u8).collect(),
+            Values::U16(v) if format == ImageFormat::Tiff => {
+                let v: Vec<u8> = v.into_iter().map(deep).collect();
+                if c == 1 { v } else { gray_u8(&v, c, bgr, format, backend) }
+            }
+            Values::U16(v) => v.chunks_exact(c).map(|p| high_byte(gray_u16(p))).collect(),
             Values::F32(_) => return Err("floating point values don't fit 8 bits; read it 'unchanged'".into()),
         };
         return Ok(Image::made(h, w, 1, Pixels::U8(gray)));
     }
     let bytes = match raw.values {
         Values::U8(v) => v,
-        Values::U16(v) => v.into_iter().map(|v| (v >> 8) as u8).collect(),
+        Values::U16(v) => v.into_iter().map(deep).collect(),
         Values::F32(_) => return Err("floating point values don't fit 8 bits; read it 'unchanged'".into()),
     };
     if c == 3 && bgr != rgb {
@@ -108,6 +131,24 @@ pub(crate) fn finish(
         out.extend(p3);
     }
     Ok(Image::made(h, w, 3, Pixels::U8(out)))
+}
+
+/// libpng's 8 bits of 16.
+fn high_byte(v: u16) -> u8 {
+    (v >> 8) as u8
+}
+
+/// Pillow's RGB of inks.
+fn pillow_rgb(raw: Raw) -> Raw {
+    let mut out = Vec::with_capacity(raw.as_u8().len() / 4 * 3);
+    for p in raw.as_u8().chunks_exact(4) {
+        let light = 255 - i32::from(p[3]);
+        for &ink in &p[..3] {
+            let t = i32::from(ink) * light + 128;
+            out.push((light - (((t >> 8) + t) >> 8)).clamp(0, 255) as u8);
+        }
+    }
+    Raw::u8(raw.height, raw.width, 3, out)
 }
 
 /// mmcv's Pillow backend puts grey with alpha on (124, 117, 104), in RGB.
@@ -149,7 +190,7 @@ fn gray_u16(p: &[u16]) -> u16 {
         return p[0];
     }
     let [r, g, b] = [p[0], p[1], p[2]].map(u32::from);
-    ((r * 9798 + g * 19235 + b * 3735 + 16384) >> 15) as u16
+    ((r * 9797 + g * 19234 + b * 3737 + 16384) >> 15) as u16
 }
 
 /// Grey of 8-bit pixels, by the weights that each library uses for the format.
@@ -160,7 +201,8 @@ fn gray_u8(v: &[u8], c: usize, bgr: bool, format: ImageFormat, backend: ImageBac
     // (red, green, blue, half, bits)
     let (wr, wg, wb, half, bits) = match (backend, format) {
         (ImageBackend::Pillow, _) => (19595, 38470, 7471, 0x8000, 16),
-        (_, ImageFormat::Png) => (9798, 19235, 3735, 0, 15),
+        // libpng cuts here, and rounds at 16 bits.
+        (_, ImageFormat::Png) => (9797, 19234, 3737, 0, 15),
         (_, ImageFormat::WebP) => (9798, 19235, 3735, 1 << 14, 15),
         _ => (4899, 9617, 1868, 1 << 13, 14),
     };

@@ -11,6 +11,13 @@ pub(crate) fn of(bytes: &[u8]) -> u32 {
     field.and_then(|f| f.value.get_uint(0)).unwrap_or(1)
 }
 
+/// Whether a TIFF file says that its alpha is not yet multiplied into the colours.
+pub(crate) fn has_unassociated_alpha(bytes: &[u8]) -> bool {
+    const EXTRA_SAMPLES: exif::Tag = exif::Tag(exif::Context::Tiff, 338);
+    let Ok(exif) = exif::Reader::new().read_from_container(&mut Cursor::new(bytes)) else { return false };
+    exif.get_field(EXTRA_SAMPLES, exif::In::PRIMARY).and_then(|f| f.value.get_uint(0)) == Some(2)
+}
+
 /// Turns a picture upright. Values outside 1 to 8 leave it as it is.
 pub(crate) fn turn(image: Image, orientation: u32) -> Image {
     // Transposed first, then mirrored left-right, then top-bottom.

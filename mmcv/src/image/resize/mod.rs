@@ -4,6 +4,8 @@ mod area;
 mod linear;
 mod taps;
 
+pub(super) use taps::{cubic_weights, lanczos4_weights};
+
 use super::options::{Interpolation, Scale};
 use super::types::{Image, Pixels};
 use crate::error::{Error, Result};

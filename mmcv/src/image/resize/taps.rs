@@ -26,32 +26,10 @@ impl Kernel {
     }
 
     fn weights(self, x: f32) -> [f32; 8] {
-        let mut w = [0f32; 8];
         match self {
-            Self::Cubic => {
-                const A: f32 = -0.75;
-                w[0] = ((A * (x + 1.0) - 5.0 * A) * (x + 1.0) + 8.0 * A) * (x + 1.0) - 4.0 * A;
-                w[1] = ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;
-                w[2] = ((A + 2.0) * (1.0 - x) - (A + 3.0)) * (1.0 - x) * (1.0 - x) + 1.0;
-                w[3] = 1.0 - w[0] - w[1] - w[2];
-            }
-            Self::Lanczos4 => {
-                // sinc(t) * sinc(t / 4) at t = x + 3 - i, up to a factor; then made to sum to one.
-                let mut sum = 0.0;
-                for (i, w) in w.iter_mut().enumerate() {
-                    let t = x + 3.0 - i as f32;
-                    *w = if t.abs() < 1e-6 {
-                        1.0
-                    } else {
-                        let t = f64::from(t) * std::f64::consts::PI;
-                        (t.sin() * (t / 4.0).sin() / (t * t / 4.0)) as f32
-                    };
-                    sum += *w;
-                }
-                w.iter_mut().for_each(|w| *w /= sum);
-            }
+            Self::Cubic => cubic_weights(x),
+            Self::Lanczos4 => lanczos4_weights(x),
         }
-        w
     }
 
     fn taps(self, on: usize, scale: f64) -> Vec<Taps> {
@@ -63,6 +41,35 @@ impl Kernel {
         };
         (0..on).map(tap).collect()
     }
+}
+
+/// The four weights of `INTER_CUBIC` at `x` past the second of them; the rest are 0.
+pub(crate) fn cubic_weights(x: f32) -> [f32; 8] {
+    const A: f32 = -0.75;
+    let mut w = [0f32; 8];
+    w[0] = ((A * (x + 1.0) - 5.0 * A) * (x + 1.0) + 8.0 * A) * (x + 1.0) - 4.0 * A;
+    w[1] = ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;
+    w[2] = ((A + 2.0) * (1.0 - x) - (A + 3.0)) * (1.0 - x) * (1.0 - x) + 1.0;
+    w[3] = 1.0 - w[0] - w[1] - w[2];
+    w
+}
+
+/// The eight weights of `INTER_LANCZOS4` at `x` past the fourth of them: sinc(t) * sinc(t / 4), made to sum to one.
+pub(crate) fn lanczos4_weights(x: f32) -> [f32; 8] {
+    let mut w = [0f32; 8];
+    let mut sum = 0.0;
+    for (i, w) in w.iter_mut().enumerate() {
+        let t = x + 3.0 - i as f32;
+        *w = if t.abs() < 1e-6 {
+            1.0
+        } else {
+            let t = f64::from(t) * std::f64::consts::PI;
+            (t.sin() * (t / 4.0).sin() / (t * t / 4.0)) as f32
+        };
+        sum += *w;
+    }
+    w.iter_mut().for_each(|w| *w /= sum);
+    w
 }
 
 /// Source index of each tap of each column, clamped to the row.
