@@ -3,6 +3,7 @@
 pub mod anchor;
 pub mod bbox;
 pub mod mask;
+pub mod post_processing;
 #[cfg(test)]
 mod testing;
 

@@ -66,10 +66,10 @@ fn yes() -> bool {
 fn sizes(range: [f64; 2], input: i64, levels: usize) -> Result<(Vec<f64>, Vec<f64>)> {
     // Smallest and largest size of the first level in percent of the input.
     let (low, high) = match (input, range[0]) {
-        (300, r) if r == 0.15 => (7, 15),
-        (300, r) if r == 0.2 => (10, 20),
-        (512, r) if r == 0.1 => (4, 10),
-        (512, r) if r == 0.15 => (7, 15),
+        (300, 0.15) => (7, 15),
+        (300, 0.2) => (10, 20),
+        (512, 0.1) => (4, 10),
+        (512, 0.15) => (7, 15),
         (300, r) => bail!("SSDAnchorGenerator: basesize_ratio_range starts at {r}, expected 0.15 or 0.2 for input 300"),
         (512, r) => bail!("SSDAnchorGenerator: basesize_ratio_range starts at {r}, expected 0.1 or 0.15 for input 512"),
         _ => bail!("SSDAnchorGenerator: input_size {input}, expected 300 or 512 when no sizes are given"),

@@ -3,6 +3,7 @@
 pub mod assigners;
 pub mod coder;
 pub mod iou_calculators;
+pub mod match_costs;
 pub mod samplers;
 mod transforms;
 

@@ -2,6 +2,21 @@
 
 use candle_core::{Result, bail};
 
+/// What some assigners tell beside the assignment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AssignExtras {
+    /// TaskAligned: score and overlap as one number per prior, 0 without ground truth.
+    pub assign_metrics: Vec<f32>,
+    /// CenterRegion: (prior, class) pairs that the loss leaves out; when labels were given.
+    pub shadowed_labels: Option<Vec<(usize, i64)>>,
+    /// Uniform: for each matched pair whether its anchor overlaps enough.
+    pub pos_idx: Vec<bool>,
+    /// Uniform: the prior of each matched pair.
+    pub pos_priors: Vec<usize>,
+    /// Uniform: the ground truth of each matched pair.
+    pub target_gts: Vec<usize>,
+}
+
 /// What each prior was assigned.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AssignResult {
@@ -13,6 +28,8 @@ pub struct AssignResult {
     pub max_overlaps: Vec<f32>,
     /// Per prior the class of its ground truth, -1 without one; when labels were given.
     pub labels: Option<Vec<i64>>,
+    /// More, from some assigners.
+    pub extras: AssignExtras,
 }
 
 impl AssignResult {
@@ -21,7 +38,7 @@ impl AssignResult {
         let labels = gt_labels
             .map(|l| gt_inds.iter().map(|i| if *i > 0 { l.get(*i as usize - 1).copied().unwrap_or(-1) } else { -1 }))
             .map(Iterator::collect);
-        Self { num_gts, gt_inds, max_overlaps, labels }
+        Self { num_gts, gt_inds, max_overlaps, labels, extras: AssignExtras::default() }
     }
 
     /// The result without ground truth or without priors: all background or, when there is ground truth, nothing.

@@ -94,7 +94,7 @@ impl MaxIoUAssigner {
     }
 
     /// Which priors lie in ignored boxes; empty when none can.
-    pub(super) fn ignored(&self, bboxes: &[BBox], ignore: &[BBox]) -> Vec<bool> {
+    fn ignored(&self, bboxes: &[BBox], ignore: &[BBox]) -> Vec<bool> {
         let thr = self.cfg.ignore_iof_thr as f32;
         if thr <= 0.0 || ignore.is_empty() || bboxes.is_empty() {
             return Vec::new();
@@ -106,6 +106,20 @@ impl MaxIoUAssigner {
         } else {
             let iof = self.iou_calculator.overlaps(ignore, bboxes, OverlapMode::Iof);
             (0..n).map(|i| (0..k).any(|j| iof[j * n + i] > thr)).collect()
+        }
+    }
+
+    /// Row-major overlaps by the assigner's calculator.
+    pub(super) fn overlaps(&self, bboxes1: &[BBox], bboxes2: &[BBox]) -> Vec<f32> {
+        self.iou_calculator.overlaps(bboxes1, bboxes2, OverlapMode::Iou)
+    }
+
+    /// Sets the overlaps `[gts, bboxes]` of ignored priors to -1.
+    pub(super) fn forget_ignored(&self, overlaps: &mut [f32], input: &AssignInput) {
+        for (i, ignored) in self.ignored(input.bboxes, input.gt_bboxes_ignore).into_iter().enumerate() {
+            if ignored {
+                overlaps.iter_mut().skip(i).step_by(input.bboxes.len()).for_each(|v| *v = -1.0);
+            }
         }
     }
 
@@ -222,19 +236,16 @@ impl Assigner for MaxIoUAssigner {
         if input.gt_bboxes.len() > u32::MAX as usize {
             bail!("MaxIoUAssigner: {} ground-truth boxes", input.gt_bboxes.len());
         }
-        let ignored = self.ignored(input.bboxes, input.gt_bboxes_ignore);
         if self.iou_calculator.is_plain() {
-            return Ok(self.plain(input, &ignored));
+            return Ok(self.plain(input, &self.ignored(input.bboxes, input.gt_bboxes_ignore)));
         }
-        let n = input.bboxes.len();
-        let mut overlaps = self.iou_calculator.overlaps(input.gt_bboxes, input.bboxes, OverlapMode::Iou);
-        for (i, _) in ignored.iter().enumerate().filter(|(_, ignored)| **ignored) {
-            overlaps.iter_mut().skip(i).step_by(n).for_each(|v| *v = -1.0);
+        let (n, k) = (input.bboxes.len(), input.gt_bboxes.len());
+        if n == 0 || k == 0 {
+            return Ok(AssignResult::empty(k, n, input.gt_labels));
         }
-        if input.gt_bboxes.is_empty() {
-            return Ok(AssignResult::empty(0, n, input.gt_labels));
-        }
-        Ok(self.assign_wrt_overlaps(&overlaps, input.gt_bboxes.len(), input.gt_labels))
+        let mut overlaps = self.overlaps(input.gt_bboxes, input.bboxes);
+        self.forget_ignored(&mut overlaps, input);
+        Ok(self.assign_wrt_overlaps(&overlaps, k, input.gt_labels))
     }
 }
 

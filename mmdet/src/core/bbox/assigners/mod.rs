@@ -1,13 +1,35 @@
 //! Which ground truth each prior learns.
 
+mod approx_max_iou_assigner;
 mod assign_result;
+mod atss_assigner;
+mod center_region_assigner;
+mod grid_assigner;
+mod hungarian_assigner;
+mod linear_sum_assignment;
 mod max_iou_assigner;
+mod point_assigner;
+mod sim_ota_assigner;
+mod task_aligned_assigner;
+#[cfg(test)]
+mod tests;
+mod uniform_assigner;
 
 use candle_core::{Result, bail};
 use mmcv::registry::registry;
 
-pub use assign_result::AssignResult;
+pub use approx_max_iou_assigner::ApproxMaxIoUAssigner;
+pub use assign_result::{AssignExtras, AssignResult};
+pub use atss_assigner::{ATSSAssigner, ATSSAssignerConfig};
+pub use center_region_assigner::{CenterRegionAssigner, CenterRegionAssignerConfig};
+pub use grid_assigner::{GridAssigner, GridAssignerConfig};
+pub use hungarian_assigner::{HungarianAssigner, HungarianAssignerConfig};
+pub use linear_sum_assignment::linear_sum_assignment;
 pub use max_iou_assigner::{MaxIoUAssigner, MaxIoUAssignerConfig, NegThreshold};
+pub use point_assigner::{PointAssigner, PointAssignerConfig};
+pub use sim_ota_assigner::{SimOTAAssigner, SimOTAAssignerConfig};
+pub use task_aligned_assigner::{TaskAlignedAssigner, TaskAlignedAssignerConfig};
+pub use uniform_assigner::{UniformAssigner, UniformAssignerConfig};
 
 use crate::core::BBox;
 
@@ -72,4 +94,24 @@ pub(crate) fn check_labels(input: &AssignInput) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a point is inside a box by more than `margin` pixels.
+fn inside_by(b: &BBox, (x, y): (f32, f32), margin: f32) -> bool {
+    x - b[0] > margin && y - b[1] > margin && b[2] - x > margin && b[3] - y > margin
+}
+
+/// Gives each prior the ground truth it overlaps most among those that may have it: `pairs[gt]` are priors with overlaps.
+/// Returns the overlaps, `none` for priors without.
+fn best_pairs(pairs: &[Vec<(usize, f32)>], gt_inds: &mut [i64], none: f32) -> Vec<f32> {
+    let mut max_overlaps = vec![none; gt_inds.len()];
+    for (gt, pairs) in pairs.iter().enumerate() {
+        for (prior, overlap) in pairs {
+            if *overlap > max_overlaps[*prior] {
+                max_overlaps[*prior] = *overlap;
+                gt_inds[*prior] = gt as i64 + 1;
+            }
+        }
+    }
+    max_overlaps
 }
