@@ -20,9 +20,9 @@ mod nms;
 
 pub use activation::{add_relu, relu};
 pub use batch_norm::{batch_norm, batch_norm_act, batch_norm_train, batch_norm_train_act};
-pub use conv::{Conv2dConfig, PackedCache, PackedConv2d, conv2d, fold_batch_norm};
+pub use conv::{Conv2dConfig, PackedCache, PackedConv2d, conv_transpose2d, conv2d, fold_batch_norm};
 pub use focal_loss::{focal_loss, sigmoid_focal_loss};
-pub use gemm::Act;
+pub use gemm::{Act, linear};
 pub use interpolate::{interpolate_bilinear, interpolate_nearest};
 pub use max_pool::max_pool2d;
 pub use nms::{NmsConfig, NmsType, SoftNmsMethod, batched_nms, nms, soft_nms};

@@ -2,15 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::geometry::Geometry;
-
-/// Sums `dy` `[N, O, positions]` over all but the channels; each map in eight lanes of f32, the maps in f64.
-pub(super) fn bias_grad(g: &Geometry, dy: &[f32]) -> Vec<f32> {
-    let px = g.output_area();
-    (0..g.channels_out)
+/// Sums `dy` `[N, channels, area]` over all but the channels; each map in eight lanes of f32, the maps in f64.
+pub(super) fn channel_sums(dy: &[f32], images: usize, channels: usize, area: usize) -> Vec<f32> {
+    (0..channels)
         .into_par_iter()
         .with_min_len(4)
-        .map(|o| (0..g.images).map(|n| sum(&dy[(n * g.channels_out + o) * px..][..px]) as f64).sum::<f64>() as f32)
+        .map(|c| (0..images).map(|n| sum(&dy[(n * channels + c) * area..][..area]) as f64).sum::<f64>() as f32)
         .collect()
 }
 

@@ -365,13 +365,13 @@ pub(super) fn forward(g: &Geometry, x: &[f32], w: &[f32], finish: &Finish) -> Ve
 }
 
 /// `dx`.
-pub(super) fn dgrad(g: &Geometry, dy: &[f32], w: &[f32]) -> Vec<f32> {
+pub(super) fn dgrad(g: &Geometry, dy: &[f32], w: &[f32], finish: &Finish) -> Vec<f32> {
     let (kk, out) = (g.taps(), Out::new(g.images * g.channels_in * g.input_area()));
     let phases = Gather::backward(g);
     if phases.len() < g.stride[0].min(g.input[0]) * g.stride[1].min(g.input[1]) {
-        out.clear();
+        finish.clear(&out, g.channels_in, g.input_area());
     }
-    run(&phases, dy, |o, _| &w[o * kk..][..kk], &out, &Finish::default());
+    run(&phases, dy, |o, _| &w[o * kk..][..kk], &out, finish);
     // SAFETY: the phases' grids together are the whole input, or it was cleared.
     unsafe { out.into_vec() }
 }

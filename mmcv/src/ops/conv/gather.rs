@@ -129,6 +129,19 @@ pub(super) struct Finish<'a> {
     pub act: Act,
 }
 
+impl Finish<'_> {
+    /// Sets all of `out`, maps of `area` values of `channels` channels, to what it is where nothing is added up: the
+    /// bias, through the activation. There must be no residual.
+    pub fn clear(&self, out: &Out, channels: usize, area: usize) {
+        assert!(self.residual.is_none());
+        let rest = self.act.apply(0.0);
+        match self.bias {
+            Some(bias) => out.fill_with(area, |map| self.act.apply(bias[map % channels])),
+            None => out.fill_with(area, |_| rest),
+        }
+    }
+}
+
 /// Neighbouring positions of one source row: `lead` zeros, `len` values from `src` on, `trail` zeros.
 #[derive(Debug, Clone, Copy)]
 struct Run {

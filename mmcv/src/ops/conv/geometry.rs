@@ -84,6 +84,33 @@ impl Geometry {
         })
     }
 
+    /// The convolution whose data gradient is the transposed convolution of `x` `[N, C, H, W]` with `w`
+    /// `[C, O/groups, kh, kw]`: its output is `x`, its input the result.
+    pub fn transposed(x: &[usize], w: &[usize], cfg: &Conv2dConfig, output_padding: [usize; 2]) -> Result<Self> {
+        let (&[images, channels_in, ih, iw], &[rows, per_group, kh, kw]) = (x, w) else {
+            bail!("conv_transpose2d: input {x:?} and weight {w:?}, expected [N, C, H, W] and [C, O/groups, kh, kw]")
+        };
+        if channels_in != rows || ih * iw * kh * kw == 0 {
+            bail!("conv_transpose2d: input {x:?} and weight {w:?} don't fit")
+        }
+        let mut result = [0; 2];
+        for axis in 0..2 {
+            let (s, d, extra) = (cfg.stride[axis], cfg.dilation[axis], output_padding[axis]);
+            if extra >= s.max(d) {
+                bail!("conv_transpose2d: output padding {output_padding:?} must be smaller than stride or dilation")
+            }
+            let full = ([ih, iw][axis] - 1) * s + d * ([kh, kw][axis] - 1) + 1 + extra;
+            let Some(size) = full.checked_sub(2 * cfg.padding[axis]).filter(|&n| n > 0) else {
+                bail!("conv_transpose2d: input {x:?} with padding {:?} leaves no output", cfg.padding)
+            };
+            result[axis] = size;
+        }
+        let [h, w_] = result;
+        let g = Self::new(&[images, per_group * cfg.groups, h, w_], w, cfg)?;
+        // Output padding past the stride would give the convolution more outputs than `x` has; they don't exist.
+        Ok(Self { output: [ih, iw], ..g })
+    }
+
     /// Input channels of one group.
     pub fn group_in(&self) -> usize {
         self.channels_in / self.groups

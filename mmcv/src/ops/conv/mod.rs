@@ -6,6 +6,7 @@
 //! * [`wgrad`]: the weight gradient as a GEMM whose inner dimension runs over the output positions, block by block.
 //! * [`depthwise`]: one input channel a group, by direct loops.
 //! * [`winograd`]: 3x3 kernels of stride 1 in fewer products, forward and both gradients.
+//! * [`transpose`]: the transposed convolution, whose passes are the convolution's in other roles.
 //! * [`op`]: these as one differentiable operation; [`packed`]: for inference, with weights packed once.
 
 mod bias;
@@ -14,6 +15,7 @@ mod gather;
 mod geometry;
 mod op;
 mod packed;
+mod transpose;
 mod wgrad;
 #[cfg(target_arch = "x86_64")]
 mod winograd;
@@ -26,3 +28,4 @@ mod tests;
 pub use geometry::Conv2dConfig;
 pub use op::conv2d;
 pub use packed::{PackedCache, PackedConv2d, fold_batch_norm};
+pub use transpose::conv_transpose2d;

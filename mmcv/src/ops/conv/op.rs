@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, bail};
 
-use super::bias::bias_grad;
+use super::bias::channel_sums;
 use super::gather::{Finish, Gather, PackedA};
 use super::geometry::{Conv2dConfig, Geometry};
 use super::{depthwise, wgrad};
@@ -79,10 +79,10 @@ pub(super) fn forward(g: &Geometry, x: &[f32], w: &[f32], finish: &Finish) -> Ve
     unsafe { out.into_vec() }
 }
 
-/// The gradient of the input on slices.
-pub(super) fn dgrad(g: &Geometry, dy: &[f32], w: &[f32]) -> Vec<f32> {
+/// The gradient of the input on slices; `finish` is for the transposed convolution, whose forward pass this is.
+pub(super) fn dgrad(g: &Geometry, dy: &[f32], w: &[f32], finish: &Finish) -> Vec<f32> {
     if g.is_depthwise() {
-        return depthwise::dgrad(g, dy, w);
+        return depthwise::dgrad(g, dy, w, finish);
     }
     let out = Out::new(g.images * g.channels_in * g.input_area());
     #[cfg(target_arch = "x86_64")]
@@ -90,16 +90,16 @@ pub(super) fn dgrad(g: &Geometry, dy: &[f32], w: &[f32]) -> Vec<f32> {
         && let Some(plan) = winograd::Plan::backward(g)
         && plan.pays()
     {
-        winograd::PackedU::with(plan.m, plan.k, w, true, |u| winograd::run(&plan, dy, u, &out, &Finish::default()));
+        winograd::PackedU::with(plan.m, plan.k, w, true, |u| winograd::run(&plan, dy, u, &out, finish));
         // SAFETY: the tiles cover the input.
         return unsafe { out.into_vec() };
     }
     let phases = Gather::backward(g);
     if phases.len() < g.stride[0].min(g.input[0]) * g.stride[1].min(g.input[1]) {
-        out.clear();
+        finish.clear(&out, g.channels_in, g.input_area());
     }
     for (gather, taps) in phases {
-        PackedA::with_transposed(g, w, &taps, |a| gather.run(dy, a, &out, &Finish::default()));
+        PackedA::with_transposed(g, w, &taps, |a| gather.run(dy, a, &out, finish));
     }
     // SAFETY: the phases' grids together are the whole input, or it was cleared.
     unsafe { out.into_vec() }
@@ -131,7 +131,9 @@ impl Conv2d {
         let (g, device) = (&self.geometry, x.device());
         with_values(dy, |dy| {
             let dx = match x.track_op() {
-                true => Some(Tensor::from_vec(with_values(w, |w| dgrad(g, dy, w))?, x.shape(), device)?),
+                true => {
+                    Some(Tensor::from_vec(with_values(w, |w| dgrad(g, dy, w, &Finish::default()))?, x.shape(), device)?)
+                }
                 false => None,
             };
             let dw = match w.track_op() {
@@ -185,7 +187,8 @@ impl CustomOp3 for Conv2d {
         let (dx, dw) = self.grads(x, w, dy)?;
         let db = match b.track_op() {
             true => {
-                let db = with_values(dy, |dy| bias_grad(&self.geometry, dy))?;
+                let g = &self.geometry;
+                let db = with_values(dy, |dy| channel_sums(dy, g.images, g.channels_out, g.output_area()))?;
                 Some(Tensor::from_vec(db, b.shape(), b.device())?)
             }
             false => None,

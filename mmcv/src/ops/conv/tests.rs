@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::{Conv2dConfig, conv2d};
 
 /// Exact in f32: `val(i, s) = ((37 i + 11 s) mod 23) / 8 - 1.375`.
-fn pattern(shape: &[usize], s: usize) -> Tensor {
+pub(super) fn pattern(shape: &[usize], s: usize) -> Tensor {
     let n = shape.iter().product();
     let v: Vec<f32> = (0..n).map(|i| ((i * 37 + s * 11) % 23) as f32 / 8.0 - 1.375).collect();
     Tensor::from_vec(v, shape, &Device::Cpu).unwrap()
@@ -26,7 +26,7 @@ fn sums(t: &Tensor) -> Result<[f64; 3]> {
 }
 
 /// The sums agree to 2e-6 an element (Winograd's error at these sizes).
-fn close(t: &Tensor, want: [f64; 3], what: &str) {
+pub(super) fn close(t: &Tensor, want: [f64; 3], what: &str) {
     let (got, tolerance) = (sums(t).unwrap(), 2e-3 + 2e-6 * t.elem_count() as f64);
     for (g, w) in got.iter().zip(want) {
         assert!((g - w).abs() < tolerance, "{what}: {got:?}, expected {want:?}");

@@ -575,7 +575,7 @@ mod tests {
             let (dy, xs) = (values(ys, 5), x.len());
             let (fast, plain) = (Out::new(xs), Out::new(xs));
             run(&Plan::backward(&g).unwrap(), &dy, &PackedU::new(c, o, &wt, true), &fast, &Finish::default());
-            plain.clear();
+            Finish::default().clear(&plain, c, h * w);
             for (gather, taps) in Gather::backward(&g) {
                 PackedA::with_transposed(&g, &wt, &taps, |a| gather.run(&dy, a, &plain, &Finish::default()));
             }

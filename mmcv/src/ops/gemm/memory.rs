@@ -4,9 +4,6 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-/// Values that a thread clears at a time.
-const CLEAR: usize = 1 << 18;
-
 thread_local!(static SCRATCH: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) });
 
 /// Runs `f` on `n` values of this thread's scratch memory, aligned to a cache line. Their contents are whatever was left.
@@ -47,13 +44,16 @@ impl Out {
         Self { vec, len, ptr }
     }
 
-    /// Sets all values to 0.
-    pub fn clear(&self) {
+    /// Sets each run of `len` values to what `value` says of its index.
+    pub fn fill_with(&self, len: usize, value: impl Fn(usize) -> f32 + Sync) {
         let ptr = Shared(self.ptr);
-        (0..self.len.div_ceil(CLEAR)).into_par_iter().for_each(|i| {
-            let n = (self.len - i * CLEAR).min(CLEAR);
-            // SAFETY: this task's own part of the vector; zero bytes are the number 0.
-            unsafe { ptr.ptr().add(i * CLEAR).write_bytes(0, n) };
+        assert!(len > 0 && self.len.is_multiple_of(len));
+        (0..self.len / len).into_par_iter().for_each(|i| {
+            let v = value(i);
+            for j in 0..len {
+                // SAFETY: this task's own part of the vector.
+                unsafe { *ptr.ptr().add(i * len + j) = v };
+            }
         });
     }
 

@@ -1,4 +1,4 @@
-//! The register-blocked f32 micro-kernels that convolutions and linear layers share.
+//! The register-blocked f32 micro-kernels that convolutions and linear layers share, and the linear layer.
 //!
 //! A micro-kernel computes one `mr x nr` tile `c (+)= a · b` from `a` packed as `[k][mr]` and rows of `b` that lie `ldb`
 //! apart, and can finish the tile (bias, residual, activation) while it is in registers. [`kernel`] picks the widest
@@ -8,6 +8,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod linear;
+mod matmul;
 mod memory;
 mod scalar;
 
@@ -15,6 +17,8 @@ use std::sync::OnceLock;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::activate as activate_avx2;
+pub use linear::linear;
+pub use matmul::{View, matmul};
 pub use memory::{Out, Shared, transpose_panel, with_scratch};
 
 /// What is applied to a finished value, after bias and residual.
