@@ -11,7 +11,9 @@ use rayon::prelude::*;
 
 use super::gather::Finish;
 use super::geometry::Geometry;
-use crate::ops::gemm::{Act, Epilogue, Kernel, Out, Shared, activate_avx2, has_avx2, kernel, with_scratch};
+use crate::ops::gemm::{
+    Act, Epilogue, Kernel, Out, Shared, activate_avx2, has_avx2, kernel, transpose_panel, with_scratch,
+};
 
 /// Outputs of a tile along each axis, and inputs.
 pub(super) const TILE: usize = 4;
@@ -126,51 +128,66 @@ impl PackedU<()> {
     }
 }
 
-fn packed_len(m: usize, k: usize, kern: Kernel) -> usize {
-    POINTS * m.div_ceil(kern.mr) * k * kern.mr
+/// Distance between two points; the odd line keeps points on different cache sets.
+fn point_len(m: usize, k: usize, kern: Kernel) -> usize {
+    m.div_ceil(kern.mr) * k * kern.mr + 16
 }
+
+fn packed_len(m: usize, k: usize, kern: Kernel) -> usize {
+    POINTS * point_len(m, k, kern)
+}
+
+/// Channels whose kernels are read together.
+const READ: usize = 16;
 
 fn pack(m: usize, k: usize, w: &[f32], transposed: bool, kern: Kernel, out: &mut [f32]) {
     assert!(has_avx2() && kern.mr <= 8);
     assert_eq!((w.len(), out.len()), (m * k * 9, packed_len(m, k, kern)));
-    let (mr, panels) = (kern.mr, m.div_ceil(kern.mr));
+    let (mr, panels, us) = (kern.mr, m.div_ceil(kern.mr), point_len(m, k, kern));
     let out = Shared::new(out);
     (0..panels).into_par_iter().for_each(|panel| {
-        let rows = (m - panel * mr).min(mr);
-        let mut g = [[0f32; 8]; 9];
-        for c in 0..k {
-            for r in 0..rows {
-                let o = panel * mr + r;
+        let (first, rows) = (panel * mr, (m - panel * mr).min(mr));
+        // Kernels as `[channel][tap][8 rows]`.
+        let mut g = [0f32; READ * 9 * 8];
+        for c0 in (0..k).step_by(READ) {
+            let count = (k - c0).min(READ);
+            // SAFETY: `rows` kernels of these channels are there, and 8 · 9 places for each channel.
+            unsafe {
                 if transposed {
-                    let w = &w[(c * m + o) * 9..][..9];
-                    (0..9).for_each(|t| g[t][r] = w[8 - t]);
+                    for c in 0..count {
+                        let from = w.as_ptr().add(((c0 + c) * m + first) * 9);
+                        transpose_panel(from, 9, rows, 9, g.as_mut_ptr().add(c * 72), 8);
+                    }
                 } else {
-                    let w = &w[(o * k + c) * 9..][..9];
-                    (0..9).for_each(|t| g[t][r] = w[t]);
+                    let from = w.as_ptr().add((first * k + c0) * 9);
+                    transpose_panel(from, k * 9, rows, count * 9, g.as_mut_ptr(), 8);
                 }
             }
-            // SAFETY: AVX2 is there; the place of this channel in this panel of point 0, the points being panels·k·mr
-            // apart. Eight lanes may be stored where another channel, written after this one, follows.
-            unsafe {
-                let to = out.ptr().add((panel * k + c) * mr);
-                weight_transform(&g, to, panels * k * mr, if c + 1 < k { 8 } else { mr });
+            for c in 0..count {
+                // SAFETY: AVX2 is there; the place of this channel in this panel of point 0. Eight lanes may be stored
+                // where another channel, written after this one, follows.
+                unsafe {
+                    let to = out.ptr().add((panel * k + c0 + c) * mr);
+                    let lanes = if c0 + c + 1 < k { 8 } else { mr };
+                    weight_transform(g.as_ptr().add(c * 72), transposed, to, us, lanes);
+                }
             }
         }
     });
 }
 
-/// `G g Gᵀ` of eight kernels; `lanes` values are stored at each of the 36 points, `us` apart.
+/// `G g Gᵀ` of eight kernels `[tap][8]`, turned by half a turn if `flip`; `lanes` values are stored at each of the 36
+/// points, `us` apart.
 ///
 /// # Safety
-/// `u` has room for `lanes` (up to 8) values at each point; for less than eight lanes, what follows may be overwritten
-/// if `lanes` says so.
+/// `g` has 72 values, `u` room for `lanes` (up to 8) at each point.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn weight_transform(g: &[[f32; 8]; 9], u: *mut f32, us: usize, lanes: usize) {
+unsafe fn weight_transform(g: *const f32, flip: bool, u: *mut f32, us: usize, lanes: usize) {
     let mut half = [[_mm256_setzero_ps(); 3]; 6];
     for b in 0..3 {
+        let tap = |a: usize| if flip { 8 - (a + b) } else { a + b };
         // SAFETY: eight values each.
-        let col = unsafe { [0, 3, 6].map(|a| _mm256_loadu_ps(g[a + b].as_ptr())) };
-        let col = six(col);
+        let col = six(unsafe { [0, 3, 6].map(|a| _mm256_loadu_ps(g.add(8 * tap(a)))) });
         for a in 0..6 {
             half[a][b] = col[a];
         }
@@ -276,12 +293,28 @@ pub(super) fn find_patches(
         let copy = copies.next().expect("a copy for each border tile");
         let len = place.cols[1] - place.cols[0];
         for (i, r) in (place.rows[0]..place.rows[1]).enumerate() {
-            let from = &plane[place.src + i * width..][..len];
-            for (d, s) in copy[r * COPY + place.cols[0]..].iter_mut().zip(from) {
-                *d = *s;
-            }
+            copy_few(&plane[place.src + i * width..][..len], &mut copy[r * COPY + place.cols[0]..]);
         }
         *patch = (copy.as_ptr(), COPY);
+    }
+}
+
+/// Copies up to eight values without a call.
+#[inline(always)]
+pub(super) fn copy_few(from: &[f32], to: &mut [f32]) {
+    let (n, to) = (from.len(), &mut to[..from.len()]);
+    if n >= 4 {
+        let (a, b): ([f32; 4], [f32; 4]) = (std::array::from_fn(|i| from[i]), std::array::from_fn(|i| from[n - 4 + i]));
+        to[..4].copy_from_slice(&a);
+        to[n - 4..].copy_from_slice(&b);
+        return;
+    }
+    if n >= 1 {
+        to[0] = from[0];
+        to[n - 1] = from[n - 1];
+    }
+    if n == 3 {
+        to[1] = from[1];
     }
 }
 
@@ -431,7 +464,7 @@ unsafe fn output_transform(
                 } else {
                     let mut tmp = [0f32; 4];
                     _mm_storeu_ps(tmp.as_mut_ptr(), r);
-                    std::ptr::copy_nonoverlapping(tmp.as_ptr(), out.add(to), n);
+                    (0..n).for_each(|i| out.add(to + i).write(tmp[i]));
                 }
             }
         }
@@ -452,7 +485,8 @@ pub(super) fn run<U: std::ops::Deref<Target = [f32]> + Sync>(
     let panels = p.m.div_ceil(mr);
     let (src_area, dst_area) = (p.src[0] * p.src[1], p.dst[0] * p.dst[1]);
     assert_eq!(src.len(), p.images * p.k * src_area);
-    assert_eq!(u.data.len(), POINTS * panels * p.k * mr);
+    let us = point_len(p.m, p.k, kern);
+    assert_eq!(u.data.len(), POINTS * us);
     let total = p.tiles();
     if total == 0 {
         return;
@@ -501,7 +535,7 @@ pub(super) fn run<U: std::ops::Deref<Target = [f32]> + Sync>(
                     for panel in p0..p1 {
                         // SAFETY: packed and transformed above; `m` has `block` places a row.
                         unsafe {
-                            let a = u.data.as_ptr().add((point * panels + panel) * p.k * mr);
+                            let a = u.data.as_ptr().add(point * us + panel * p.k * mr);
                             let b = v.as_ptr().add(point * vs + j * p.k);
                             let c = m.as_mut_ptr().add(point * ms + (panel - p0) * mr * block + j);
                             (kern.micro)(p.k, a, b, nr, c, block, mr, false, &Epilogue::NONE);

@@ -6,7 +6,9 @@ use std::arch::x86_64::*;
 
 use rayon::prelude::*;
 
-use super::winograd::{COPY_LEN, G, POINTS, Place, Plan, TILE, find_patches, input_transform, pair, transpose4};
+use super::winograd::{
+    COPY_LEN, G, POINTS, Place, Plan, TILE, copy_few, find_patches, input_transform, pair, transpose4,
+};
 use crate::ops::gemm::{Epilogue, Out, Shared, has_avx2, kernel, transpose_panel, with_scratch};
 
 /// Memory for the transformed maps of one pass, in values: what the caches hold, by measurement.
@@ -186,10 +188,7 @@ fn find_tiles(
             continue;
         }
         for r in 0..place.keep[0] {
-            let from = &plane[place.dst + r * width..][..place.keep[1]];
-            for (d, s) in copy[r * TILE..].iter_mut().zip(from) {
-                *d = *s;
-            }
+            copy_few(&plane[place.dst + r * width..][..place.keep[1]], &mut copy[r * TILE..]);
         }
         *tile = (copy.as_ptr(), TILE);
     }
