@@ -4,6 +4,7 @@ mod evaluation;
 mod hooks;
 mod logs;
 mod resume;
+mod signals;
 
 use std::path::Path;
 
