@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
+use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,6 +13,7 @@ use super::super::{HOOKS, Hook, LogValue, RunState};
 use super::checkpoint::output_dir;
 use super::logger::{LogEvery, exp3, python_float, round5};
 use crate::config::Node;
+use crate::visualization::{Series, plot_curves};
 use crate::{Error, Result, register};
 
 /// `type = "TextLoggerHook"`.
@@ -80,7 +82,7 @@ fn suffixes() -> Suffixes {
 }
 
 /// Writes `Epoch [1][50/100]  lr: 1.000e-02, eta: ..., loss: ...` to the log, and the same as a line of
-/// `<timestamp>.log.json`.
+/// `<timestamp>.log.json`. At the end of the run the logged losses are plotted to `<timestamp>_loss.png`.
 ///
 /// Differs from mmcv: `memory` (MB) is there without a GPU too; it is then the process's peak.
 #[derive(Debug)]
@@ -90,6 +92,8 @@ pub struct TextLoggerHook {
     start_iter: usize,
     seconds: f64,
     json: PathBuf,
+    /// (iteration, value) of each logged loss.
+    curves: IndexMap<String, Vec<(f64, f64)>>,
 }
 
 impl TextLoggerHook {
@@ -104,7 +108,7 @@ impl TextLoggerHook {
             reset: cfg.reset_flag,
             by_epoch: cfg.by_epoch,
         };
-        Ok(Self { cfg: cfg.clone(), every, start_iter: 0, seconds: 0.0, json: PathBuf::new() })
+        Ok(Self { cfg: cfg.clone(), every, start_iter: 0, seconds: 0.0, json: PathBuf::new(), curves: IndexMap::new() })
     }
 
     fn log(&mut self, state: &mut RunState) -> Result<()> {
@@ -118,6 +122,12 @@ impl TextLoggerHook {
         if state.rank == 0 {
             self.text(state, mode, iter, memory)?;
             self.line(state, mode, iter, memory)?;
+        }
+        if mode == "train" {
+            let losses = state.log_buffer.output.iter().filter(|(name, _)| name.contains("loss"));
+            for (name, value) in losses.filter_map(|(name, v)| Some((name, v.number()?))) {
+                self.curves.entry(name.clone()).or_default().push(((state.iter + 1) as f64, value));
+            }
         }
         self.every.logged(state);
         Ok(())
@@ -186,6 +196,20 @@ impl TextLoggerHook {
         self.append(&(line + "}"))
     }
 
+    /// Draws the losses; a plot that can't be drawn doesn't end a run that is over.
+    fn plot(&mut self, state: &mut RunState) -> Result<()> {
+        let curves = std::mem::take(&mut self.curves).into_iter().filter(|(_, points)| points.len() > 1);
+        let series: Vec<Series> = curves.map(|(name, points)| Series { name, points }).collect();
+        if series.is_empty() || state.rank != 0 {
+            return Ok(());
+        }
+        let path = state.work_dir.join(format!("{}_loss.png", state.timestamp));
+        match plot_curves(&path, "losses", &series, "iteration", "loss") {
+            Ok(()) => Ok(()),
+            Err(e) => state.logger.warn(&format!("no plot of the losses: {e}")),
+        }
+    }
+
     fn append(&self, line: &str) -> Result<()> {
         let write = || {
             let mut file = std::fs::File::options().create(true).append(true).open(&self.json)?;
@@ -234,6 +258,7 @@ impl Hook for TextLoggerHook {
     }
 
     fn after_run(&mut self, state: &mut RunState) -> Result<()> {
+        self.plot(state)?;
         let Some(out_dir) = &self.cfg.out_dir else { return Ok(()) };
         let to = output_dir(Some(out_dir), &state.work_dir);
         let from = &state.work_dir;

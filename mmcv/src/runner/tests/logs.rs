@@ -46,6 +46,8 @@ fn lines_have_mmcvs_form() {
     );
     let at: Vec<_> = json[1..].iter().map(|l| (l["epoch"].as_u64().unwrap(), l["iter"].as_u64().unwrap())).collect();
     assert_eq!(at, [(1, 2), (1, 4), (2, 2), (2, 4)]);
+    let plot = std::fs::read(dir.path().join("20240131_235959_loss.png")).unwrap();
+    assert!(plot.starts_with(b"\x89PNG"));
 }
 
 #[test]
@@ -75,5 +77,5 @@ fn logs_are_copied_to_out_dir() {
     runner(&line, RunLength::Epochs(1), dir.path(), &cfg).run(&line, &loader(2, 0)).unwrap();
     let copies = files(&out.path().join(dir.path().file_name().unwrap()));
     assert_eq!(copies, ["20240131_235959.log", "20240131_235959.log.json"]);
-    assert!(files(dir.path()).is_empty());
+    assert_eq!(files(dir.path()), ["20240131_235959_loss.png"]);
 }
