@@ -75,8 +75,7 @@ fn clip(counts: &mut [i64; 256], limit: i64) {
     }
     counts.iter_mut().for_each(|n| *n += cut / 256);
     let rest = (cut % 256) as usize;
-    if rest > 0 {
-        let step = (256 / rest).max(1);
-        counts.iter_mut().step_by(step).take(rest).for_each(|n| *n += 1);
+    if let Some(step) = 256usize.checked_div(rest) {
+        counts.iter_mut().step_by(step.max(1)).take(rest).for_each(|n| *n += 1);
     }
 }

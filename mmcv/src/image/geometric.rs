@@ -9,42 +9,74 @@ use crate::error::{Error, Result};
 pub fn imflip(image: &Image, direction: FlipDirection) -> Image {
     let [h, w, c] = image.shape();
     let pixels = match image.pixels() {
-        Pixels::U8(v) => Pixels::U8(flip(v, w, c, direction)),
-        Pixels::F32(v) => Pixels::F32(flip(v, w, c, direction)),
+        Pixels::U8(v) => Pixels::U8(flip(v, w, c, direction, mirror_u8)),
+        Pixels::F32(v) => Pixels::F32(flip(v, w, c, direction, mirror)),
     };
     Image::made(h, w, c, pixels)
 }
 
-fn flip<T: Copy>(v: &[T], w: usize, c: usize, direction: FlipDirection) -> Vec<T> {
+fn flip<T: Copy>(v: &[T], w: usize, c: usize, direction: FlipDirection, mirror: fn(&[T], &mut [T], usize)) -> Vec<T> {
     if v.is_empty() {
         return Vec::new();
     }
-    let mut out = Vec::with_capacity(v.len());
-    let mut row_out = |row: &[T], mirrored: bool| {
-        let start = out.len();
-        out.extend_from_slice(row);
-        if mirrored {
-            reverse_pixels(&mut out[start..], c);
-        }
-    };
+    let mut out = v.to_vec();
+    let rows = v.chunks_exact(w * c);
     match direction {
-        FlipDirection::Horizontal => v.chunks_exact(w * c).for_each(|row| row_out(row, true)),
-        FlipDirection::Vertical => v.chunks_exact(w * c).rev().for_each(|row| row_out(row, false)),
-        FlipDirection::Diagonal => v.chunks_exact(w * c).rev().for_each(|row| row_out(row, true)),
+        FlipDirection::Horizontal => rows.zip(out.chunks_exact_mut(w * c)).for_each(|(row, o)| mirror(row, o, c)),
+        FlipDirection::Vertical => {
+            rows.rev().zip(out.chunks_exact_mut(w * c)).for_each(|(row, o)| o.copy_from_slice(row))
+        }
+        FlipDirection::Diagonal => rows.rev().zip(out.chunks_exact_mut(w * c)).for_each(|(row, o)| mirror(row, o, c)),
     }
     out
 }
 
-fn reverse_pixels<T: Copy>(row: &mut [T], c: usize) {
+/// The pixels of `row` from right to left.
+fn mirror<T: Copy>(row: &[T], out: &mut [T], c: usize) {
     match c {
-        1 => row.reverse(),
-        3 => row.as_chunks_mut::<3>().0.reverse(),
-        4 => row.as_chunks_mut::<4>().0.reverse(),
-        _ => {
-            row.reverse();
-            row.chunks_exact_mut(c).for_each(<[T]>::reverse);
-        }
+        1 => out.iter_mut().rev().zip(row).for_each(|(o, p)| *o = *p),
+        3 => mirror_n::<T, 3>(row, out),
+        4 => mirror_n::<T, 4>(row, out),
+        _ => out.chunks_exact_mut(c).rev().zip(row.chunks_exact(c)).for_each(|(o, p)| o.copy_from_slice(p)),
     }
+}
+
+fn mirror_n<T: Copy, const C: usize>(row: &[T], out: &mut [T]) {
+    out.as_chunks_mut::<C>().0.iter_mut().rev().zip(row.as_chunks::<C>().0).for_each(|(o, p)| *o = *p);
+}
+
+#[allow(unsafe_code)] // a byte shuffle for the common case
+fn mirror_u8(row: &[u8], out: &mut [u8], c: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if c == 3 && std::arch::is_x86_feature_detected!("ssse3") {
+        // SAFETY: the machine has SSSE3. The callee checks its own bounds.
+        let done = unsafe { mirror3_ssse3(row, out) };
+        let left = out.len() - done;
+        return mirror(&row[done..], &mut out[..left], c);
+    }
+    mirror(row, out, c);
+}
+
+/// Five pixels a step from the left of `row` to the right of `out`; returns how many bytes were done.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "ssse3")]
+#[allow(unsafe_code)] // vector loads and stores
+fn mirror3_ssse3(row: &[u8], out: &mut [u8]) -> usize {
+    use std::arch::x86_64::*;
+    // A byte that is written again, then the five pixels from the last to the first.
+    let order = _mm_setr_epi8(15, 12, 13, 14, 9, 10, 11, 6, 7, 8, 3, 4, 5, 0, 1, 2);
+    let n = row.len().min(out.len());
+    let mut done = 0;
+    while done + 16 <= n {
+        // SAFETY: 16 bytes from `done` lie inside `row`; the 16 that end `done` bytes before the end of the first `n`
+        // lie inside `out`.
+        unsafe {
+            let pixels = _mm_loadu_si128(row.as_ptr().add(done).cast());
+            _mm_storeu_si128(out.as_mut_ptr().add(n - done - 16).cast(), _mm_shuffle_epi8(pixels, order));
+        }
+        done += 15;
+    }
+    done
 }
 
 /// Crops `[x1, y1, x2, y2]` in whole pixels with **both ends inside**, as mmcv does, after scaling the box about its
@@ -274,6 +306,15 @@ mod tests {
         assert_eq!(flipped(FlipDirection::Horizontal), Pixels::U8(vec![3, 4, 5, 0, 1, 2, 9, 10, 11, 6, 7, 8]));
         assert_eq!(flipped(FlipDirection::Vertical), Pixels::U8(vec![6, 7, 8, 9, 10, 11, 0, 1, 2, 3, 4, 5]));
         assert_eq!(flipped(FlipDirection::Diagonal), Pixels::U8(vec![9, 10, 11, 6, 7, 8, 3, 4, 5, 0, 1, 2]));
+    }
+
+    #[test]
+    fn wide_rows_are_mirrored_pixel_by_pixel() {
+        for w in 1..24 {
+            let image = Image::new(1, w, 3, Pixels::U8((0..w as u8 * 3).collect())).unwrap();
+            let expected: Vec<u8> = (0..w as u8).rev().flat_map(|x| [3 * x, 3 * x + 1, 3 * x + 2]).collect();
+            assert_eq!(imflip(&image, FlipDirection::Horizontal).into_pixels(), Pixels::U8(expected), "{w}");
+        }
     }
 
     #[test]

@@ -119,6 +119,7 @@ fn resizing_and_normalizing_are_cv2s() {
                 };
                 (imresize(input, (case.size("w"), case.size("h")), i).unwrap(), bound)
             }
+            "pillow" => (imresize_pillow(input, (case.size("w"), case.size("h")), case.named("i")).unwrap(), 0.0),
             "normalize" => (imnormalize(input, &MEAN, &STD, case.size("rgb") == 1).unwrap(), 0.0),
             "denormalize" => (imdenormalize(input, &MEAN, &STD, case.size("rgb") == 1).unwrap(), 0.0),
             other => panic!("unknown operation {other}"),

@@ -19,6 +19,7 @@ mod orientation;
 mod palette;
 mod photometric;
 mod resize;
+mod simd;
 mod types;
 mod warp;
 
@@ -36,6 +37,8 @@ pub use photometric::{
     adjust_brightness, adjust_color, adjust_contrast, adjust_hue, adjust_lighting, adjust_sharpness, auto_contrast,
     filter2d, imequalize, iminvert, lut_transform, posterize, solarize,
 };
-pub use resize::{imrescale, imresize, imresize_like, imresize_to_multiple, rescale_size};
+pub use resize::{
+    PillowInterpolation, imrescale, imresize, imresize_like, imresize_pillow, imresize_to_multiple, rescale_size,
+};
 pub use types::{FlipDirection, Image, Pixels};
 pub use warp::{BorderMode, Warp, imrotate, imshear, imtranslate, warp_affine, warp_perspective};

@@ -100,9 +100,15 @@ pub(super) fn any<T: Value>(v: &[T], g: &Geometry) -> Vec<T> {
     for y in &ys {
         let source = &v[y.from * g.w * c..][..g.w * c];
         row.fill(0.0);
-        for x in &xs {
-            for (o, s) in row[x.to * c..][..c].iter_mut().zip(&source[x.from * c..][..c]) {
-                *o += s.to() * x.weight;
+        match c {
+            1 => add::<T, 1>(source, &xs, &mut row),
+            3 => add::<T, 3>(source, &xs, &mut row),
+            _ => {
+                for x in &xs {
+                    for (o, s) in row[x.to * c..][..c].iter_mut().zip(&source[x.from * c..][..c]) {
+                        *o += s.to() * x.weight;
+                    }
+                }
             }
         }
         if y.to != current {
@@ -115,4 +121,14 @@ pub(super) fn any<T: Value>(v: &[T], g: &Geometry) -> Vec<T> {
     }
     out.extend(sum.iter().map(|&s| T::from(s)));
     out
+}
+
+fn add<T: Value, const C: usize>(source: &[T], xs: &[Part], row: &mut [f32]) {
+    let (source, row) = (source.as_chunks::<C>().0, row.as_chunks_mut::<C>().0);
+    for x in xs {
+        let (o, s) = (&mut row[x.to], source[x.from]);
+        for ch in 0..C {
+            o[ch] += s[ch].to() * x.weight;
+        }
+    }
 }

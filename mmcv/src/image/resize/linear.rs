@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)] // AVX2 kernels
 
+use super::super::simd::vectorised;
 use super::Geometry;
 
 /// How a result pixel's place in the source is found.
@@ -173,26 +174,13 @@ fn horizontal3_avx2(row: &[u8], columns: &[Column], out: &mut [i16]) -> usize {
     done
 }
 
-fn vertical(r0: &[i16], r1: &[i16], w0: i16, w1: i16, out: &mut [u8]) {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the machine has AVX2; the body is safe code.
-        return unsafe { vertical_avx2(r0, r1, w0, w1, out) };
-    }
-    vertical_body(r0, r1, w0, w1, out);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn vertical_avx2(r0: &[i16], r1: &[i16], w0: i16, w1: i16, out: &mut [u8]) {
-    vertical_body(r0, r1, w0, w1, out);
-}
-
-#[inline(always)]
-fn vertical_body(r0: &[i16], r1: &[i16], w0: i16, w1: i16, out: &mut [u8]) {
-    let high = |a: i16, b: i16| ((i32::from(a) * i32::from(b)) >> 16) as i16;
-    for ((o, &a), &b) in out.iter_mut().zip(r0).zip(r1) {
-        *o = ((high(a, w0) + high(b, w1) + 2) >> 2) as u8;
+vectorised! {
+    /// `pmulhw` twice, as cv2.
+    fn vertical<>(r0: &[i16], r1: &[i16], w0: i16, w1: i16, out: &mut [u8]) {
+        let high = |a: i16, b: i16| ((i32::from(a) * i32::from(b)) >> 16) as i16;
+        for ((o, &a), &b) in out.iter_mut().zip(r0).zip(r1) {
+            *o = ((high(a, w0) + high(b, w1) + 2) >> 2) as u8;
+        }
     }
 }
 

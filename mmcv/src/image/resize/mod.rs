@@ -2,8 +2,10 @@
 
 mod area;
 mod linear;
+mod pillow;
 mod taps;
 
+pub use pillow::{PillowInterpolation, imresize_pillow};
 pub(super) use taps::{cubic_weights, lanczos4_weights};
 
 use super::options::{Interpolation, Scale};
@@ -100,6 +102,7 @@ fn nearest<T: Copy>(v: &[T], g: &Geometry) -> Vec<T> {
         let row = &v[at..at + g.w * g.c];
         match g.c {
             1 => out.extend(xs.iter().map(|&x| row[x])),
+            3 => out.extend(xs.iter().flat_map(|&x| [row[x], row[x + 1], row[x + 2]])),
             c => xs.iter().for_each(|&x| out.extend_from_slice(&row[x..x + c])),
         }
     }

@@ -1,5 +1,6 @@
 //! `INTER_CUBIC` and `INTER_LANCZOS4`: separable filters of 4 and 8 taps.
 
+use super::super::simd::vectorised;
 use super::Geometry;
 
 /// Which filter.
@@ -80,31 +81,71 @@ fn columns(taps: &[Taps], size: usize, n: usize) -> Vec<usize> {
 
 /// Fixed point with 11 bits per pass, as cv2.
 pub(super) fn u8(v: &[u8], g: &Geometry, kernel: Kernel) -> Vec<u8> {
-    let size = kernel.size();
-    let fixed = |t: &Taps| t.weights.map(|w| (w * ONE).round_ties_even() as i32);
+    match kernel {
+        Kernel::Cubic => fixed::<4>(v, g, kernel),
+        Kernel::Lanczos4 => fixed::<8>(v, g, kernel),
+    }
+}
+
+fn fixed<const K: usize>(v: &[u8], g: &Geometry, kernel: Kernel) -> Vec<u8> {
+    let weights = |t: &Taps| -> [i32; K] { std::array::from_fn(|k| (t.weights[k] * ONE).round_ties_even() as i32) };
     let xs = kernel.taps(g.ow, g.scale_x);
     let ys = kernel.taps(g.oh, g.scale_y);
-    let columns = columns(&xs, size, g.w);
-    let weights: Vec<[i32; 8]> = xs.iter().map(fixed).collect();
-    let horizontal = |row: &[u8], out: &mut [i32]| {
-        for ((o, at), w) in out.chunks_exact_mut(g.c).zip(columns.chunks_exact(size)).zip(&weights) {
-            for (ch, o) in o.iter_mut().enumerate() {
-                *o = at.iter().zip(w).map(|(&x, &w)| i32::from(row[x * g.c + ch]) * w).sum();
+    let columns = columns(&xs, K, g.w);
+    let across: Vec<[i32; K]> = xs.iter().map(weights).collect();
+    let horizontal = |y: usize, out: &mut [i32]| {
+        let row = &v[y * g.w * g.c..][..g.w * g.c];
+        match g.c {
+            1 => horizontal::<1, K>(row, columns.as_chunks().0, &across, out),
+            3 => horizontal::<3, K>(row, columns.as_chunks().0, &across, out),
+            c => {
+                for ((o, at), w) in out.chunks_exact_mut(c).zip(columns.chunks_exact(K)).zip(&across) {
+                    for (ch, o) in o.iter_mut().enumerate() {
+                        *o = at.iter().zip(w).map(|(&x, &w)| i32::from(row[x * c + ch]) * w).sum();
+                    }
+                }
             }
         }
     };
-    let mut rows = Rows::new(g, size, 0i32);
+    let mut rows = Rows::new(g, K, 0i32);
     let mut out = vec![0u8; g.ow * g.oh * g.c];
     for (o, tap) in out.chunks_exact_mut(g.ow * g.c).zip(&ys) {
-        let w = fixed(tap);
-        let taps = rows.get(tap.first, |y, row| horizontal(&v[y * g.w * g.c..][..g.w * g.c], row));
-        let mut sum = vec![1i32 << 21; o.len()];
-        for (row, &w) in taps.iter().zip(&w) {
-            sum.iter_mut().zip(row.iter()).for_each(|(s, &r)| *s = s.wrapping_add(r.wrapping_mul(w)));
-        }
-        o.iter_mut().zip(&sum).for_each(|(o, &s)| *o = (s >> 22).clamp(0, 255) as u8);
+        let taps = rows.get(tap.first, horizontal);
+        vertical::<K>(std::array::from_fn(|k| taps[k]), weights(tap), o);
     }
     out
+}
+
+fn horizontal<const C: usize, const K: usize>(
+    row: &[u8],
+    columns: &[[usize; K]],
+    weights: &[[i32; K]],
+    out: &mut [i32],
+) {
+    let row = row.as_chunks::<C>().0;
+    for ((o, at), w) in out.as_chunks_mut::<C>().0.iter_mut().zip(columns).zip(weights) {
+        *o = [0; C];
+        for (&x, &w) in at.iter().zip(w) {
+            let p = row[x];
+            for ch in 0..C {
+                o[ch] += i32::from(p[ch]) * w;
+            }
+        }
+    }
+}
+
+vectorised! {
+    fn vertical<const K: usize>(rows: [&[i32]; K], weights: [i32; K], out: &mut [u8]) {
+        let n = out.len();
+        let rows = rows.map(|r| &r[..n]);
+        for x in 0..n {
+            let mut sum = 1i32 << 21;
+            for k in 0..K {
+                sum = sum.wrapping_add(rows[k][x].wrapping_mul(weights[k]));
+            }
+            out[x] = (sum >> 22).clamp(0, 255) as u8;
+        }
+    }
 }
 
 /// f32 throughout.

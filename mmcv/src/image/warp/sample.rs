@@ -12,16 +12,16 @@ const ONE: f32 = 32768.0;
 
 /// A source position: the pixel and, for all but nearest, the 1/32ths beyond it.
 pub(super) struct Tap {
-    x: i64,
-    y: i64,
+    x: i16,
+    y: i16,
     /// Index into the table of weights.
-    fraction: usize,
+    fraction: u16,
 }
 
 impl Tap {
     /// From whole pixels (nearest) or 1/32ths; the pixel is kept in 16 bits as in cv2.
     pub(super) fn new(x: i32, y: i32, interpolation: Interpolation) -> Self {
-        let short = |v: i32| i64::from(v.clamp(i16::MIN.into(), i16::MAX.into()));
+        let short = |v: i32| v.clamp(i16::MIN.into(), i16::MAX.into()) as i16;
         if interpolation == Interpolation::Nearest {
             return Self { x: short(x), y: short(y), fraction: 0 };
         }
@@ -29,7 +29,7 @@ impl Tap {
         Self {
             x: short(x >> TAB_BITS),
             y: short(y >> TAB_BITS),
-            fraction: (y & mask) as usize * TAB + (x & mask) as usize,
+            fraction: ((y & mask) << TAB_BITS | (x & mask)) as u16,
         }
     }
 }
@@ -107,7 +107,7 @@ pub(super) struct Sampler<'a, T> {
 impl<T: Copy> Sampler<'_, T> {
     fn nearest(&self, taps: &[Tap], out: &mut [T]) {
         for (o, tap) in out.chunks_exact_mut(self.c).zip(taps) {
-            match (self.mode.index(tap.x, self.w), self.mode.index(tap.y, self.h)) {
+            match (self.mode.index(tap.x.into(), self.w), self.mode.index(tap.y.into(), self.h)) {
                 (Some(x), Some(y)) => o.copy_from_slice(&self.v[(y * self.w + x) * self.c..][..self.c]),
                 _ => o.copy_from_slice(self.border),
             }
@@ -119,10 +119,10 @@ impl<T: Copy> Sampler<'_, T> {
         let first = size as i64 / 2 - 1;
         let mut columns = [None; 8];
         for (i, column) in columns[..size].iter_mut().enumerate() {
-            *column = self.mode.index(tap.x - first + i as i64, self.w);
+            *column = self.mode.index(i64::from(tap.x) - first + i as i64, self.w);
         }
         for j in 0..size {
-            let row = self.mode.index(tap.y - first + j as i64, self.h);
+            let row = self.mode.index(i64::from(tap.y) - first + j as i64, self.h);
             for (i, column) in columns[..size].iter().enumerate() {
                 let at = row.zip(*column).map(|(y, x)| (y * self.w + x) * self.c);
                 f(j * size + i, at);
@@ -131,8 +131,12 @@ impl<T: Copy> Sampler<'_, T> {
     }
 
     fn inside(&self, tap: &Tap) -> bool {
-        tap.x >= 0 && tap.y >= 0 && tap.x + 1 < self.w as i64 && tap.y + 1 < self.h as i64
+        tap.x >= 0 && tap.y >= 0 && (tap.x as usize) + 1 < self.w && (tap.y as usize) + 1 < self.h
     }
+}
+
+fn round(sum: i32) -> u8 {
+    ((sum + (1 << 14)) >> 15).clamp(0, 255) as u8
 }
 
 impl Sampler<'_, u8> {
@@ -141,20 +145,36 @@ impl Sampler<'_, u8> {
             return self.nearest(taps, out);
         }
         let table = table(interpolation);
-        let (size, n, c) = (table.size, table.size * table.size, self.c);
-        let round = |sum: i32| ((sum + (1 << 14)) >> 15).clamp(0, 255) as u8;
-        let mut sums = vec![0i32; c];
-        for (o, tap) in out.chunks_exact_mut(c).zip(taps) {
-            let weights = &table.fixed[tap.fraction * n..][..n];
-            if size == 2 && self.inside(tap) {
-                let at = (tap.y as usize * self.w + tap.x as usize) * c;
-                let (above, below) = (&self.v[at..at + 2 * c], &self.v[at + self.w * c..][..2 * c]);
-                for (ch, o) in o.iter_mut().enumerate() {
-                    let [a, b, d, e] = [above[ch], above[c + ch], below[ch], below[c + ch]].map(i32::from);
-                    *o = round(a * weights[0] + b * weights[1] + d * weights[2] + e * weights[3]);
-                }
+        match (table.size, self.c) {
+            (2, 1) => self.linear::<1>(table, taps, out),
+            (2, 3) => self.linear::<3>(table, taps, out),
+            _ => self.any(table, taps, out),
+        }
+    }
+
+    /// Bilinear; taps near the edge go the general way.
+    fn linear<const C: usize>(&self, table: &Table, taps: &[Tap], out: &mut [u8]) {
+        let (pixels, weights) = (self.v.as_chunks::<C>().0, table.fixed.as_chunks::<4>().0);
+        for (o, tap) in out.as_chunks_mut::<C>().0.iter_mut().zip(taps) {
+            if !self.inside(tap) {
+                self.any(table, std::slice::from_ref(tap), o);
                 continue;
             }
+            let at = tap.y as usize * self.w + tap.x as usize;
+            let (above, below) = (&pixels[at..at + 2], &pixels[at + self.w..at + self.w + 2]);
+            let w = weights[usize::from(tap.fraction)];
+            for ch in 0..C {
+                let [a, b, d, e] = [above[0][ch], above[1][ch], below[0][ch], below[1][ch]].map(i32::from);
+                o[ch] = round(a * w[0] + b * w[1] + d * w[2] + e * w[3]);
+            }
+        }
+    }
+
+    fn any(&self, table: &Table, taps: &[Tap], out: &mut [u8]) {
+        let (size, n, c) = (table.size, table.size * table.size, self.c);
+        let mut sums = vec![0i32; c];
+        for (o, tap) in out.chunks_exact_mut(c).zip(taps) {
+            let weights = &table.fixed[usize::from(tap.fraction) * n..][..n];
             sums.fill(0);
             self.neighbours(tap, size, |i, at| {
                 let p = at.map_or(self.border, |at| &self.v[at..at + c]);
@@ -173,7 +193,7 @@ impl Sampler<'_, f32> {
         let table = table(interpolation);
         let (n, c) = (table.size * table.size, self.c);
         for (o, tap) in out.chunks_exact_mut(c).zip(taps) {
-            let weights = &table.floats[tap.fraction * n..][..n];
+            let weights = &table.floats[usize::from(tap.fraction) * n..][..n];
             o.fill(0.0);
             self.neighbours(tap, table.size, |i, at| {
                 let p = at.map_or(self.border, |at| &self.v[at..at + c]);

@@ -46,6 +46,13 @@ def resize():
                 for i in ["nearest", "bilinear", "bicubic", "area", "lanczos"]:
                     r = mmcv.imresize(im if c > 1 else im[..., 0], size, interpolation=i)
                     out[f"op=resize|in={name}{kind}|w={size[0]}|h={size[1]}|i={i}"] = r.reshape(size[1], size[0], c)
+    mixed = [(600, 100), (300, 500), (600, 332), (502, 20), (500, 334), (501, 40), (40, 333)] if big else [(12, 19)]
+    for name, sizes in {"a": cases["a"][1][:2] + mixed, "b": cases["b"][1][1:]}.items():
+        im = out[f"in={name}u8"]
+        for size in sizes:
+            for i in ["nearest", "bilinear", "bicubic", "box", "lanczos", "hamming"]:
+                r = mmcv.imresize(im if name == "a" else im[..., 0], size, interpolation=i, backend="pillow")
+                out[f"op=pillow|in={name}u8|w={size[0]}|h={size[1]}|i={i}"] = r.reshape(size[1], size[0], im.shape[2])
     mean, std = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
     for rgb in [0, 1]:
         for kind in ["u8", "f32"]:
