@@ -12,6 +12,8 @@ use crate::ops::gemm::{Act, Epilogue, Kernel, MAX_MR, MAX_NR, Out, has_avx2, ker
 const COLUMNS: usize = 144;
 /// Rows of `b` (channels times taps) of a block: 256 rows of a 16-column panel fill half of the first-level cache.
 const DEPTH: usize = 256;
+/// Channels that are fetched ahead.
+pub(super) const AHEAD: usize = 4;
 /// Panels of `a` that stay in the second-level cache while the panels of `b` pass.
 const A_PANELS: usize = 32;
 
@@ -218,6 +220,20 @@ impl Rows {
         unsafe { self.write_any(tap, src, dst) };
     }
 
+    /// Asks for the lines that [`Rows::write`] will read of the channel at `src`: rows are too short for the processor to
+    /// see the next channel coming.
+    #[inline(always)]
+    pub fn prefetch(&self, tap: usize, src: *const f32) {
+        #[cfg(target_arch = "x86_64")]
+        for run in &self.runs[tap * self.per_tap..(tap + 1) * self.per_tap] {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            for i in (0..run.len as usize * self.step).step_by(16) {
+                // SAFETY: a prefetch reads nothing, whatever the address.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(src.wrapping_add(run.src + i).cast()) };
+            }
+        }
+    }
+
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
     unsafe fn write_avx2(&self, tap: usize, src: *const f32, dst: *mut f32) {
@@ -407,7 +423,9 @@ impl Gather {
                 loop {
                     let c1 = (c0 + channels).min(self.k);
                     for c in c0..c1 {
-                        let plane = src[(group * self.k + c) * self.src[0] * self.src[1]..].as_ptr();
+                        let area = self.src[0] * self.src[1];
+                        let plane = src[(group * self.k + c) * area..].as_ptr();
+                        rows.prefetch(kk / 2, plane.wrapping_add(AHEAD * area));
                         for t in 0..kk {
                             let at = ((c - c0) * kk + t) * columns;
                             // SAFETY: the channel's plane of image 0; a row of `width <= columns` places.

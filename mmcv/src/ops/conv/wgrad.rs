@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::gather::{Gather, Rows};
+use super::gather::{AHEAD, Gather, Rows};
 use super::geometry::Geometry;
 use crate::ops::gemm::{Epilogue, MAX_MR, MAX_NR, Out, kernel, transpose_panel, with_scratch};
 
@@ -63,6 +63,9 @@ pub(super) fn wgrad(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
                     for r in 0..count {
                         let (c, tap) = ((q + r) / kk, (q + r) % kk);
                         let plane = x[(group * g.group_in() + c) * g.input_area()..].as_ptr();
+                        if tap == kk / 2 {
+                            reads.prefetch(tap, plane.wrapping_add(AHEAD * g.input_area()));
+                        }
                         // SAFETY: the channel's plane of image 0; n places.
                         unsafe { reads.write(tap, plane, rows[r * POSITIONS..].as_mut_ptr()) };
                     }
