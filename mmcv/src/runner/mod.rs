@@ -80,6 +80,7 @@ mod register;
 #[allow(clippy::module_inception)] // mmcv's name for it
 mod runner;
 mod signals;
+mod span;
 mod state;
 #[cfg(test)]
 mod testing;
@@ -96,5 +97,6 @@ pub use options::{RunLength, RunnerOptions};
 pub use priority::Priority;
 pub use runner::Runner;
 pub use signals::StopFlag;
+pub use span::{SpanTime, record_spans, span, take_spans};
 pub use state::{Cursor, Mode, Outputs, RunState};
 pub use trainable::{Batches, Trainable};

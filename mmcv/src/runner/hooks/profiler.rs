@@ -3,18 +3,20 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::super::{HOOKS, Hook, RunState};
+use super::super::{HOOKS, Hook, RunState, SpanTime, record_spans, take_spans};
 use crate::config::Node;
 use crate::fileio::write_atomic;
 use crate::{Error, Result, register};
 
 /// `type = "ProfilerHook"`.
 ///
-/// It times the phases of an iteration. PyTorch's profiler looks at single operators: its own settings
+/// It times the phases of an iteration, and the parts of the model that run in a [`span`](crate::runner::span).
+/// PyTorch's profiler looks at single operators: its own settings
 /// (`activities` to `with_flops`) are taken and have no effect.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -77,12 +79,13 @@ impl Timings {
     }
 }
 
-/// Sums the phases of the first iterations, and logs a table of them.
+/// Sums the phases of the first iterations and the parts of the model, and logs tables of them.
 #[derive(Debug)]
 pub struct ProfilerHook {
     cfg: ProfilerConfig,
     begin: Instant,
     seen: Vec<(Duration, Timings)>,
+    spans: Vec<SpanTime>,
     done: bool,
     start: usize,
 }
@@ -93,11 +96,13 @@ impl ProfilerHook {
         if cfg.profile_iters == 0 {
             return Err(Error::config("profile_iters: found 0, expected a positive integer"));
         }
-        Ok(Self { cfg: cfg.clone(), begin: Instant::now(), seen: Vec::new(), done: false, start: 0 })
+        Ok(Self { cfg: cfg.clone(), begin: Instant::now(), seen: Vec::new(), spans: Vec::new(), done: false, start: 0 })
     }
 
     fn report(&mut self, state: &mut RunState) -> Result<()> {
         self.done = true;
+        record_spans(false);
+        self.spans.extend(take_spans());
         let n = self.seen.len();
         if n == 0 {
             return Ok(());
@@ -111,6 +116,9 @@ impl ProfilerHook {
             text += &format!("\n{name:<10} {sum:>10.3} {:>12.3} {share:>7.1}", 1000.0 * sum / n as f64);
         }
         state.logger.info(&text)?;
+        if !self.spans.is_empty() {
+            state.logger.info(&self.layers(n))?;
+        }
         let Some(path) = &self.cfg.json_trace_path else { return Ok(()) };
         let mut events = Vec::new();
         for (i, (end, timings)) in self.seen.iter().enumerate() {
@@ -125,8 +133,31 @@ impl ProfilerHook {
                 at += length;
             }
         }
+        for s in &self.spans {
+            events.push(json!({
+                "name": s.name, "ph": "X", "pid": 0, "tid": 1,
+                "ts": s.start.saturating_duration_since(self.begin).as_micros() as u64,
+                "dur": s.length.as_micros() as u64,
+            }));
+        }
         let trace = json!({ "traceEvents": events });
         write_atomic(path, |out| serde_json::to_writer(out, &trace).map_err(std::io::Error::from))
+    }
+
+    /// The parts of the model, a part in another one behind it.
+    fn layers(&self, iterations: usize) -> String {
+        let mut sums: IndexMap<&str, (usize, f64)> = IndexMap::new();
+        for s in &self.spans {
+            let sum = sums.entry(&s.name).or_default();
+            *sum = (sum.0 + 1, sum.1 + s.length.as_secs_f64());
+        }
+        let width = sums.keys().map(|k| k.len()).max().unwrap_or_default().max(5);
+        let mut text = format!("{:<width$} {:>7} {:>10} {:>17}", "layer", "calls", "total s", "ms an iteration");
+        for (name, (calls, seconds)) in sums {
+            let each = 1000.0 * seconds / iterations as f64;
+            text += &format!("\n{name:<width$} {calls:>7} {seconds:>10.3} {each:>17.3}");
+        }
+        text
     }
 }
 
@@ -134,6 +165,8 @@ impl Hook for ProfilerHook {
     fn before_run(&mut self, state: &mut RunState) -> Result<()> {
         self.begin = Instant::now();
         self.start = state.iter;
+        take_spans();
+        record_spans(true);
         Ok(())
     }
 
@@ -143,6 +176,7 @@ impl Hook for ProfilerHook {
             return Ok(());
         }
         self.seen.push((self.begin.elapsed(), state.timings));
+        self.spans.extend(take_spans());
         if !self.cfg.by_epoch && state.iter + 1 - self.start >= self.cfg.profile_iters {
             self.report(state)?;
         }

@@ -116,7 +116,7 @@ impl Trainable<()> for Falling {
             self.n.set(&(self.n.value() + 2.0)?)?;
         }
         let mut losses = Losses::new();
-        losses.push("loss_fit", &self.a.get())?;
+        losses.push("loss_fit", &crate::runner::span("weight", || self.a.get()))?;
         let count: f32 = self.n.value().squeeze(0)?.to_scalar()?;
         if self.nan_at == Some(f64::from(count)) {
             losses.push("loss_nan", &Tensor::new(f32::NAN, &Device::Cpu)?)?;
@@ -258,5 +258,7 @@ fn phases_are_profiled() {
     let log = std::fs::read_to_string(dir.path().join("20240131_235959.log")).unwrap();
     assert!(log.contains("profile of 2 iterations") && log.contains("backward"));
     let trace: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(trace).unwrap()).unwrap();
-    assert_eq!(trace["traceEvents"].as_array().unwrap().len(), 8);
+    // Four phases and the model's one span, in two of the six iterations.
+    assert_eq!(trace["traceEvents"].as_array().unwrap().len(), 2 * (4 + 1));
+    assert!(log.contains("layer    calls") && log.contains("\nweight       2 "), "{log}");
 }
