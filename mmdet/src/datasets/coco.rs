@@ -213,3 +213,136 @@ impl DetDataset for CocoDataset {
 }
 
 register!(DATASETS: dyn DetDataset, "CocoDataset" => CocoDataset, CustomDatasetConfig);
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{built, files, message, real};
+    use super::*;
+
+    const FILE: &str = r#"{"images": [
+        {"id": 7, "file_name": "b/x.y.jpg", "width": 100, "height": 80},
+        {"id": 3, "file_name": "a.jpg", "width": 40, "height": 64},
+        {"id": 4, "file_name": "small.jpg", "width": 31, "height": 64},
+        {"id": 5, "file_name": "none.jpg", "width": 64, "height": 64},
+        {"id": 6, "file_name": "other.jpg", "width": 64, "height": 64}],
+      "categories": [{"id": 9, "name": "dog"}, {"id": 1, "name": "person"}, {"id": 4, "name": "cat"}],
+      "annotations": [
+        {"id": 1, "image_id": 7, "category_id": 9, "bbox": [1.1, 2.2, 30.3, 40.4], "area": 1000, "segmentation": [[1, 2, 31, 2, 31, 42]]},
+        {"id": 2, "image_id": 7, "category_id": 1, "bbox": [50, 60, 70, 70], "area": 10, "segmentation": [[50, 60, 60, 60, 60, 70]]},
+        {"id": 3, "image_id": 7, "category_id": 1, "bbox": [10, 10, 20, 20], "area": 400, "iscrowd": 1},
+        {"id": 4, "image_id": 7, "category_id": 4, "bbox": [10, 10, 20, 20], "area": 400},
+        {"id": 5, "image_id": 7, "category_id": 1, "bbox": [10, 10, -5, 20], "area": 400},
+        {"id": 6, "image_id": 7, "category_id": 1, "bbox": [120, 10, 20, 20], "area": 400},
+        {"id": 7, "image_id": 7, "category_id": 1, "bbox": [10, 10, 0.5, 20], "area": 400},
+        {"id": 8, "image_id": 7, "category_id": 1, "bbox": [10, 10, 20, 20], "area": 0},
+        {"id": 9, "image_id": 7, "category_id": 1, "bbox": [NaN, 10, 20, 20], "area": 400},
+        {"id": 10, "image_id": 7, "category_id": 1, "bbox": [10, 10, 20, 20], "area": 400, "ignore": true},
+        {"id": 11, "image_id": 3, "category_id": 1, "bbox": [-5, -6, 20, 20], "area": 400},
+        {"id": 12, "image_id": 4, "category_id": 1, "bbox": [0, 0, 20, 20], "area": 400},
+        {"id": 13, "image_id": 6, "category_id": 4, "bbox": [0, 0, 20, 20], "area": 400}]}"#;
+
+    fn folder(text: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.json"), text).unwrap();
+        dir
+    }
+
+    const TWO: &str = r#"{"type": "CocoDataset", "ann_file": "{dir}/a.json", "classes": ["person", "dog"]}"#;
+
+    #[test]
+    fn images_are_filtered_as_mmdet_does() {
+        // CocoDataset(file, [], classes=('person', 'dog'), ...): len, data_infos, cat_ids, flag
+        let dir = folder(FILE);
+        let d = built(dir.path(), TWO, false).unwrap();
+        assert_eq!(files(&*d), ["b/x.y.jpg", "a.jpg"]);
+        assert_eq!((d.flag(0), d.flag(1)), (1, 0));
+        let Source::Coco(coco) = d.source() else { panic!("COCO") };
+        assert_eq!((coco.cat_id_of_label(), coco.img_ids()), (&[9, 1][..], &[7, 3][..]));
+        let all = TWO.replace("\"classes\"", "\"filter_empty_gt\": false, \"classes\"");
+        assert_eq!(files(&*built(dir.path(), &all, false).unwrap()), ["b/x.y.jpg", "a.jpg", "none.jpg", "other.jpg"]);
+        assert_eq!(built(dir.path(), TWO, true).unwrap().len(), 5);
+        let said = TWO.replace("\"classes\"", "\"test_mode\": true, \"classes\"");
+        assert_eq!(built(dir.path(), &said, false).unwrap().len(), 5);
+    }
+
+    #[test]
+    fn boxes_are_parsed_as_mmdet_does() {
+        // .get_ann_info(0), .get_cat_ids(0), .get_ann_info(1)['bboxes']
+        let d = built(folder(FILE).path(), TWO, false).unwrap();
+        let ann = d.ann_info(0).unwrap();
+        assert_eq!(ann.bboxes, [[1.1, 2.2, 31.4, 42.6], [50.0, 60.0, 120.0, 130.0]]);
+        assert_eq!((&ann.labels[..], &ann.bboxes_ignore[..]), (&[0, 1][..], &[[10.0, 10.0, 30.0, 30.0]][..]));
+        assert_eq!((ann.masks.len(), ann.seg_map.as_deref()), (2, Some("b/x.y.png")));
+        assert_eq!(d.cat_ids(0).unwrap(), [9, 1, 1, 4, 1, 1, 1, 1, 1, 1]);
+        assert_eq!(d.labels_in(0).unwrap(), [0, 1, 1, 1, 1, 1, 1, 1, 1]);
+        let second = d.ann_info(1).unwrap();
+        assert_eq!((&second.bboxes[..], second.masks.len()), (&[[-5.0, -6.0, 15.0, 14.0]][..], 0));
+        assert_eq!(d.cat2imgs().unwrap(), [vec![0], vec![0, 1]]);
+    }
+
+    #[test]
+    fn classes_can_be_a_file() {
+        let dir = folder(FILE);
+        std::fs::write(dir.path().join("classes.txt"), "cat\ndog\n").unwrap();
+        let json = TWO.replace(r#"["person", "dog"]"#, r#""{dir}/classes.txt""#);
+        assert_eq!(built(dir.path(), &json, false).unwrap().classes(), ["cat", "dog"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let dir = folder(FILE);
+        let path = dir.path();
+        let with = |classes: &str| TWO.replace(r#"["person", "dog"]"#, classes);
+        let e = message(path, &with(r#"["persn", "dog"]"#), false);
+        assert!(e.contains("classes: ") && e.contains("1 of 2 classes") && e.contains("did you mean 'person'"), "{e}");
+        assert!(built(path, &with(r#"["persn", "dog"]"#), false).err().unwrap().is_usage());
+        let e = message(path, &with("null"), false);
+        assert!(e.contains("of 80 classes are not among the 3 categories"), "{e}");
+        assert!(message(path, &with(r#"["dog", "dog"]"#), false).contains("'dog' is listed twice"));
+        let e = message(path, &TWO.replace("a.json", "b.json"), false);
+        assert!(e.contains("b.json"), "{e}");
+        assert!(
+            message(path, &TWO.replace("\"ann_file\"", "\"anno_file\""), false).contains("did you mean 'ann_file'")
+        );
+
+        let e = message(folder(&FILE[..400]).path(), TWO, false);
+        assert!(e.contains("a.json: not JSON"), "{e}");
+        let e = message(folder(&FILE.replace("\"id\": 3, \"file", "\"id\": 7, \"file")).path(), TWO, false);
+        assert!(e.contains("images[1] (id 7): another image has this id"), "{e}");
+        let empty = r#"{"images": [], "annotations": [], "categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "dog"}]}"#;
+        for test_mode in [false, true] {
+            let e = message(folder(empty).path(), TWO, test_mode);
+            assert!(e.contains("a.json: the data set is empty"), "{e}");
+        }
+        let e = message(folder(&FILE.replace("\"width\": 100", "\"width\": 10")).path(), &with(r#"["dog"]"#), false);
+        assert!(e.contains("none of its 5 images is left") && e.contains("smaller than 32"), "{e}");
+    }
+
+    #[test]
+    fn proposals_go_with_their_images() {
+        let dir = folder(FILE);
+        std::fs::write(dir.path().join("p.json"), "[[[1,2,3,4,0.5]],[[2,2,2,2]],[],[],[]]").unwrap();
+        let json = TWO.replace("\"classes\"", "\"data_root\": \"{dir}\", \"proposal_file\": \"p.json\", \"classes\"");
+        let d = built(dir.path(), &json, false).unwrap();
+        let r = d.fetch(1, &mut Rng::new(0)).unwrap();
+        assert_eq!(*r.raw_proposals.unwrap(), [[2.0; 4]]);
+        assert_eq!(r.img_prefix, Some(format!("{}/", dir.path().display())));
+        std::fs::write(dir.path().join("p.json"), "[[]]").unwrap();
+        assert!(message(dir.path(), &json, false).contains("has proposals of 1 images, the data set has 5"));
+    }
+
+    #[test]
+    fn real_images_load_where_they_are_present() {
+        let Some(dir) = real("coco_val128") else { return };
+        let json = r#"{"type": "CocoDataset", "ann_file": "{dir}/instances_val128_from_yolo.json", "img_prefix": "{dir}/images/",
+            "pipeline": [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}]}"#;
+        let d = built(&dir, json, false).unwrap();
+        assert_eq!(d.classes().len(), d.palette().len());
+        for i in 0..d.len().min(8) {
+            let r = d.fetch(i, &mut Rng::new(0)).unwrap();
+            let info = d.img_info(i);
+            assert_eq!(r.ori_shape, Some([info.height, info.width, 3]));
+            assert_eq!(r.gt_bboxes.unwrap(), d.ann_info(i).unwrap().bboxes);
+        }
+    }
+}

@@ -72,3 +72,66 @@ fn fill(t: &Tensor, h: usize, w: usize, value: f64) -> candle_core::Result<Tenso
     }
     Ok(t)
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::core::{ImgMeta, Padding};
+
+    fn sample(h: usize, w: usize) -> DetSample {
+        let meta = ImgMeta {
+            filename: String::new(),
+            ori_filename: String::new(),
+            ori_shape: [h, w, 1],
+            img_shape: [h, w, 1],
+            pad_shape: [h, w, 1],
+            scale_factor: [1.0; 4],
+            flip: false,
+            flip_direction: None,
+            img_norm_cfg: None,
+            batch_input_shape: None,
+        };
+        DetSample {
+            img: Tensor::ones((1, h, w), candle_core::DType::F32, &Device::Cpu).unwrap(),
+            meta,
+            gt_bboxes: vec![[0.0, 0.0, w as f32, h as f32]],
+            gt_labels: vec![w as i64],
+            gt_bboxes_ignore: Some(vec![]),
+            gt_masks: None,
+            gt_semantic_seg: Some(Tensor::ones((1, h, w), candle_core::DType::U8, &Device::Cpu).unwrap()),
+            proposals: None,
+            padding: Padding { img: 0.5, seg: 255 },
+        }
+    }
+
+    #[test]
+    fn smaller_images_are_filled_up_at_the_right_and_bottom() {
+        let batch = collate(vec![sample(2, 3), sample(1, 4)]).unwrap();
+        assert_eq!(batch.img.dims(), [2, 1, 2, 4]);
+        let rows = batch.img.to_vec2_of_first_channel();
+        assert_eq!(rows[0], [[1.0, 1.0, 1.0, 0.5], [1.0, 1.0, 1.0, 0.5]]);
+        assert_eq!(rows[1], [[1.0; 4], [0.5; 4]]);
+        let seg = batch.gt_semantic_seg.unwrap().get(1).unwrap().get(0).unwrap().to_vec2::<u8>().unwrap();
+        assert_eq!(seg, [[1; 4], [255; 4]]);
+        assert!(batch.metas.iter().all(|m| m.batch_input_shape == Some([2, 4])));
+        assert_eq!(batch.gt_labels, [[3], [4]]);
+        assert!(batch.gt_bboxes_ignore.is_some() && batch.gt_masks.is_none() && batch.proposals.is_none());
+    }
+
+    #[test]
+    fn no_samples_are_an_error() {
+        assert!(collate(vec![]).is_err());
+    }
+
+    trait FirstChannel {
+        fn to_vec2_of_first_channel(&self) -> Vec<Vec<Vec<f32>>>;
+    }
+
+    impl FirstChannel for Tensor {
+        fn to_vec2_of_first_channel(&self) -> Vec<Vec<Vec<f32>>> {
+            (0..self.dims()[0]).map(|i| self.get(i).unwrap().get(0).unwrap().to_vec2().unwrap()).collect()
+        }
+    }
+}

@@ -202,3 +202,81 @@ impl DetDataset for CustomDataset {
 }
 
 register!(DATASETS: dyn DetDataset, "CustomDataset" => CustomDataset, CustomDatasetConfig);
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{built, files, message};
+    use super::*;
+
+    const CFG: &str = r#"{"type": "CustomDataset", "ann_file": "{dir}/a.json", "classes": ["x", "y"]}"#;
+
+    fn folder(text: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.json"), text).unwrap();
+        dir
+    }
+
+    const GOOD: &str = r#"[{"filename": "a.jpg", "width": 64, "height": 32,
+            "ann": {"bboxes": [[1, 2, 3.5, 4]], "labels": [1], "bboxes_ignore": [[0, 0, 1, 1]], "seg_map": "s.png"}},
+        {"filename": "small.jpg", "width": 64, "height": 31, "ann": {"bboxes": [], "labels": []}},
+        {"filename": "none.jpg", "width": 64, "height": 64, "ann": {"bboxes": [], "labels": []}}]"#;
+
+    #[test]
+    fn images_without_boxes_stay() {
+        let d = built(folder(GOOD).path(), CFG, false).unwrap();
+        assert_eq!(files(&*d), ["a.jpg", "none.jpg"]);
+        let ann = d.ann_info(0).unwrap();
+        assert_eq!((&ann.bboxes[..], &ann.labels[..]), (&[[1.0, 2.0, 3.5, 4.0]][..], &[1][..]));
+        assert_eq!((ann.bboxes_ignore.len(), ann.seg_map.as_deref()), (1, Some("s.png")));
+    }
+
+    #[test]
+    fn annotations_are_for_training_only() {
+        let text = r#"[{"filename": "a.jpg", "width": 64, "height": 32}]"#;
+        assert_eq!(built(folder(text).path(), CFG, true).unwrap().len(), 1);
+        assert!(message(folder(text).path(), CFG, false).contains("image 0 (a.jpg): has no 'ann'"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (from, to, part) in [
+            ("\"labels\": [1]", "\"labels\": [1, 0]", "image 0 (a.jpg): 1 bboxes, 2 labels"),
+            ("\"labels\": [1]", "\"labels\": [2]", "label 2 is not one of the 2 classes"),
+            ("[1, 2, 3.5, 4]", "[3.5, 2, 1, 4]", "box 0 [3.5, 2.0, 1.0, 4.0] is not"),
+            ("[1, 2, 3.5, 4]", "[NaN, 2, 1, 4]", "a.json: not a JSON list"),
+            ("small.jpg", "a.jpg", "image 1 (a.jpg): another image has this filename"),
+            ("\"width\": 64, \"height\": 32", "\"width\": 64", "missing field `height`"),
+        ] {
+            let e = message(folder(&GOOD.replace(from, to)).path(), CFG, false);
+            assert!(e.contains(part), "{to}: {e}");
+        }
+        assert!(message(folder("[]").path(), CFG, true).contains("the data set is empty"));
+    }
+
+    #[test]
+    fn dropped_images_are_replaced_by_others_of_their_flag() {
+        let text = r#"[
+            {"filename": "empty.jpg", "width": 64, "height": 32, "ann": {"bboxes": [], "labels": []}},
+            {"filename": "tall.jpg", "width": 32, "height": 64, "ann": {"bboxes": [[1, 2, 3, 4]], "labels": [0]}},
+            {"filename": "wide.jpg", "width": 64, "height": 32, "ann": {"bboxes": [[1, 2, 3, 4]], "labels": [1]}},
+            {"filename": "small.jpg", "width": 64, "height": 32, "ann": {"bboxes": [[1, 2, 1.5, 4]], "labels": [1]}}]"#;
+        let cfg = CFG.replace(
+            "\"classes\"",
+            r#""pipeline": [{"type": "LoadAnnotations"}, {"type": "FilterAnnotations"}], "classes""#,
+        );
+        let dir = folder(text);
+        let d = built(dir.path(), &cfg, false).unwrap();
+        for seed in 0..20 {
+            let r = d.fetch(3, &mut Rng::new(seed)).unwrap();
+            assert!(["empty.jpg", "wide.jpg"].contains(&r.img_info.filename.as_str()), "{}", r.img_info.filename);
+        }
+        let all = cfg.replace(r#""FilterAnnotations""#, r#""FilterAnnotations", "min_gt_bbox_wh": [9, 9]"#);
+        let only = text.replace(r#"{"filename": "empty.jpg", "width": 64"#, r#"{"filename": "empty.jpg", "width": 32"#);
+        let dir = folder(&only);
+        let e = built(dir.path(), &all, false).unwrap().fetch(2, &mut Rng::new(0)).unwrap_err().to_string();
+        assert!(e.contains("dropped 1000 images in a row"), "{e}");
+        // Nothing makes a sample of it.
+        let e = built(dir.path(), CFG, true).unwrap().test_samples(0).unwrap_err().to_string();
+        assert!(e.contains("must end in Collect"), "{e}");
+    }
+}

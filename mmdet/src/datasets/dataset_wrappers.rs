@@ -235,3 +235,112 @@ impl DetDataset for ClassBalancedDataset {
 }
 
 register!(DATASETS: dyn DetDataset, "ClassBalancedDataset" => ClassBalancedDataset, ClassBalancedDatasetConfig);
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{built, files, message};
+    use super::*;
+    use std::path::Path;
+
+    fn write(dir: &Path, name: &str, labels: &[&[i64]]) {
+        let images: Vec<_> = labels
+            .iter()
+            .enumerate()
+            .map(|(i, labels)| {
+                let boxes: Vec<_> = labels.iter().map(|_| [0, 0, 9, 9]).collect();
+                let wide = if i % 2 == 0 { 64 } else { 40 };
+                serde_json::json!({"filename": format!("{name}{i}"), "width": wide, "height": 50,
+                    "ann": {"bboxes": boxes, "labels": labels}})
+            })
+            .collect();
+        std::fs::write(dir.join(name), serde_json::Value::from(images).to_string()).unwrap();
+    }
+
+    const A: &str = r#"{"type": "CustomDataset", "ann_file": "{dir}/a", "pipeline": [], "classes": ["x", "y"]}"#;
+    const B: &str = r#"{"type": "CustomDataset", "ann_file": "{dir}/b", "pipeline": [], "classes": ["x", "y"]}"#;
+
+    fn folder() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "a", &[&[0, 1], &[1]]);
+        write(dir.path(), "b", &[&[0], &[], &[1]]);
+        dir
+    }
+
+    #[test]
+    fn parts_come_one_after_the_other() {
+        let dir = folder();
+        let list = A.replace("\"{dir}/a\"", r#"["{dir}/a", "{dir}/b"]"#);
+        for json in [
+            format!(r#"{{"type": "ConcatDataset", "datasets": [{A}, {B}], "separate_eval": false}}"#),
+            list.replace("\"pipeline\"", "\"separate_eval\": false, \"img_prefix\": [\"p\", \"q\"], \"pipeline\""),
+        ] {
+            let d = built(dir.path(), &json, false).unwrap();
+            assert_eq!(files(&*d), ["a0", "a1", "b0", "b1", "b2"]);
+            assert_eq!((0..5).map(|i| d.flag(i)).collect::<Vec<_>>(), [1, 0, 1, 0, 1]);
+            assert_eq!((d.cat_ids(4).unwrap(), d.classes()), (vec![1], &["x".to_owned(), "y".into()][..]));
+            assert!(matches!(d.source(), Source::Concat { separate_eval: false, ref parts } if parts.len() == 2));
+        }
+        let d = built(dir.path(), &list.replace("\"pipeline\"", "\"img_prefix\": [\"p\", \"q\"], \"pipeline\""), false)
+            .unwrap();
+        assert_eq!(d.fetch(4, &mut Rng::new(0)).unwrap().img_prefix.as_deref(), Some("q"));
+        let e = message(dir.path(), &list.replace("\"pipeline\"", "\"img_prefix\": [\"p\"], \"pipeline\""), false);
+        assert!(e.contains("img_prefix: has 1 entries"), "{e}");
+        let e = message(
+            dir.path(),
+            &format!(r#"{{"type": "ConcatDataset", "datasets": [{A}, {{"type": "Coco"}}]}}"#),
+            false,
+        );
+        assert!(
+            e.contains("datasets.1.type: 'Coco' is not in the DATASETS registry; did you mean 'CocoDataset'"),
+            "{e}"
+        );
+        assert!(message(dir.path(), r#"{"type": "ConcatDataset", "datasets": []}"#, false).contains("no data sets"));
+    }
+
+    #[test]
+    fn repeating_goes_round() {
+        let dir = folder();
+        let d =
+            built(dir.path(), &format!(r#"{{"type": "RepeatDataset", "times": 3, "dataset": {A}}}"#), false).unwrap();
+        assert_eq!(files(&*d), ["a0", "a1", "a0", "a1", "a0", "a1"]);
+        assert_eq!((d.flag(2), d.flag(5)), (1, 0));
+        let e = message(dir.path(), &format!(r#"{{"type": "RepeatDataset", "times": 0, "dataset": {A}}}"#), false);
+        assert!(e.contains("times: expected at least 1"), "{e}");
+    }
+
+    #[test]
+    fn rare_classes_are_repeated_as_in_mmdet() {
+        // ClassBalancedDataset(d, 0.9, ...).repeat_indices where three of four images have class 0, one has 1, one none:
+        // r(0) = sqrt(0.9 / 0.75) -> 2, r(1) = r(none) = sqrt(0.9 / 0.25) = 1.897 -> 2
+        let set = |v: &[i64]| v.iter().copied().collect::<BTreeSet<i64>>();
+        assert_eq!(repeats(&[set(&[0]), set(&[0, 1]), set(&[0]), set(&[])], 0.9), [0, 0, 1, 1, 2, 2, 3]);
+        assert_eq!(repeats(&[set(&[0]), set(&[0, 1]), set(&[0]), set(&[2])], 0.1), [0, 1, 2, 3]);
+        assert_eq!(repeats(&[set(&[0]), set(&[1]), set(&[0]), set(&[0])], 2.5), [0, 0, 1, 1, 1, 1, 2, 2, 3, 3]);
+        let dir = folder();
+        let json =
+            |more: &str| format!(r#"{{"type": "ClassBalancedDataset", "oversample_thr": 0.5{more}, "dataset": {B}}}"#);
+        // f(0) = f(1) = f(none) = 1/3: sqrt(1.5) -> 2
+        assert_eq!(files(&*built(dir.path(), &json(""), false).unwrap()), ["b0", "b0", "b1", "b2", "b2"]);
+        let d = built(dir.path(), &json(r#", "filter_empty_gt": false"#), false).unwrap();
+        assert_eq!(files(&*d), ["b0", "b0", "b1", "b1", "b2", "b2"]);
+        assert_eq!((0..6).map(|i| d.flag(i)).collect::<Vec<_>>(), [1, 1, 0, 0, 1, 1]);
+    }
+
+    #[test]
+    fn mixing_runs_its_own_steps_after_the_inner_ones() {
+        let dir = folder();
+        let json = format!(
+            r#"{{"type": "MultiImageMixDataset", "dataset": {}, "skip_type_keys": ["Pad"],
+                "pipeline": [{{"type": "FilterAnnotations"}}, {{"type": "Pad", "size_divisor": 2}}]}}"#,
+            A.replace("[]", r#"[{"type": "LoadAnnotations"}]"#)
+        );
+        let d = built(dir.path(), &json, false).unwrap();
+        assert_eq!(d.fetch(1, &mut Rng::new(0)).unwrap().gt_labels, Some(vec![1]));
+        let drops = json.replace(
+            r#"{"type": "FilterAnnotations"}"#,
+            r#"{"type": "FilterAnnotations", "min_gt_bbox_wh": [99, 99]}"#,
+        );
+        let e = built(dir.path(), &drops, false).unwrap().fetch(1, &mut Rng::new(0)).unwrap_err().to_string();
+        assert!(e.contains("a1: FilterAnnotations dropped the sample 15 times"), "{e}");
+    }
+}

@@ -15,6 +15,8 @@ mod dataset_wrappers;
 mod mix;
 pub mod pipelines;
 pub mod shapes;
+#[cfg(test)]
+mod testing;
 mod voc;
 mod xml_style;
 

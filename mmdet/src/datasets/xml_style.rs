@@ -299,3 +299,147 @@ impl DetDataset for XmlDataset {
 }
 
 register!(DATASETS: dyn DetDataset, "XMLDataset" => XmlDataset, XmlDatasetConfig);
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{built, files, message, real};
+    use super::*;
+    use std::path::Path;
+
+    fn object(name: &str, [x1, y1, x2, y2]: [&str; 4], more: &str) -> String {
+        format!(
+            "<object><name>{name}</name>{more}<bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax>\
+             <ymax>{y2}</ymax></bndbox></object>"
+        )
+    }
+
+    fn write(dir: &Path, id: &str, body: &str) {
+        std::fs::create_dir_all(dir.join("Annotations")).unwrap();
+        std::fs::write(dir.join(format!("Annotations/{id}.xml")), format!("<annotation>{body}</annotation>")).unwrap();
+    }
+
+    const SIZE: &str = "<size><width>100</width><height> 80 </height><depth>3</depth></size>";
+    const CFG: &str =
+        r#"{"type": "XMLDataset", "ann_file": "{dir}/list.txt", "img_prefix": "{dir}", "classes": ["cat", "dog"]}"#;
+
+    fn folder(list: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("list.txt"), list).unwrap();
+        let objects = [
+            object("dog", ["1", "2", "30.7", "41"], "<difficult>0</difficult>"),
+            object("cat", ["5", "5", "9", "50"], "<difficult>1</difficult>"),
+            object("bird", ["5", "5", "9", "50"], ""),
+            object("cat", ["10", "10", "14", "60"], ""),
+            object("cat", ["20", "20", "20", "60"], ""),
+        ];
+        write(dir.path(), "a", &format!("{SIZE}{}", objects.concat()));
+        write(dir.path(), "bird", &format!("{SIZE}{}", objects[2]));
+        write(dir.path(), "small", &SIZE.replace("100", "31").replace("</size>", &format!("</size>{}", objects[0])));
+        dir
+    }
+
+    #[test]
+    fn objects_are_parsed_as_mmdet_does() {
+        // Coordinates are cut to whole numbers and count from 0; difficult ones are ignored.
+        let dir = folder("a\nbird\nsmall");
+        let d = built(dir.path(), CFG, false).unwrap();
+        assert_eq!((files(&*d), d.flag(0)), (vec!["JPEGImages/a.jpg"], 1));
+        let ann = d.ann_info(0).unwrap();
+        assert_eq!(ann.bboxes, [[0.0, 1.0, 29.0, 40.0], [9.0, 9.0, 13.0, 59.0]]);
+        assert_eq!((&ann.labels[..], &ann.labels_ignore[..]), (&[1, 0][..], &[0, 0][..]));
+        // The empty box is ignored in training: its targets would not be finite.
+        assert_eq!(ann.bboxes_ignore, [[4.0, 4.0, 8.0, 49.0], [19.0, 19.0, 19.0, 59.0]]);
+        assert_eq!(d.cat_ids(0).unwrap(), [1, 0, 0, 0]);
+        let small = CFG.replace("\"classes\"", "\"min_size\": 5, \"classes\"");
+        assert_eq!(built(dir.path(), &small, false).unwrap().ann_info(0).unwrap().bboxes, [[0.0, 1.0, 29.0, 40.0]]);
+        let test = built(dir.path(), CFG, true).unwrap();
+        assert_eq!((test.len(), test.ann_info(0).unwrap().bboxes.len()), (3, 3));
+        let all = CFG.replace("\"classes\"", "\"filter_empty_gt\": false, \"classes\"");
+        assert_eq!(built(dir.path(), &all, false).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_size_comes_from_the_image_when_the_xml_has_none() {
+        let dir = folder("n");
+        write(dir.path(), "n", &object("cat", ["1", "1", "9", "9"], ""));
+        std::fs::create_dir(dir.path().join("JPEGImages")).unwrap();
+        let picture = mmcv::image::Image::new(40, 50, 3, mmcv::image::Pixels::U8(vec![9; 6000])).unwrap();
+        mmcv::image::imwrite(&picture, dir.path().join("JPEGImages/n.jpg")).unwrap();
+        let d = built(dir.path(), CFG, false).unwrap();
+        assert_eq!((d.img_info(0).width, d.img_info(0).height), (50, 40));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let dir = folder("a");
+        let path = dir.path();
+        let one = |body: String, part: &str| {
+            write(path, "a", &body);
+            let e = message(path, CFG, false);
+            assert!(e.contains("Annotations/a.xml") && e.contains(part), "{e}");
+        };
+        one(
+            format!("{SIZE}{}", object("cat", ["nan", "1", "2", "3"], "")),
+            "object 1: <xmin> is 'nan', expected a number",
+        );
+        one(format!("{SIZE}<object><name>cat</name></object>"), "object 1: has no <bndbox>");
+        one(format!("{SIZE}<object></object>"), "object 1: has no <name>");
+        one("<size><width>ten</width><height>3</height></size>".into(), "<width> is 'ten', expected a whole number");
+        one("<size>".into(), "not XML");
+        let message_of = |list: &str, cfg: &str, test_mode| {
+            let dir = folder(list);
+            message(dir.path(), cfg, test_mode)
+        };
+        assert!(message_of("a\nmissing", CFG, false).contains("Annotations/missing.xml"));
+        assert!(message_of("a\nbird\na", CFG, false).contains("list.txt: line 3: image 'a' is listed twice"));
+        let e = message_of("bird", CFG, false);
+        assert!(e.contains("none of its 1 images is left") && e.contains("the annotations name: bird"), "{e}");
+        assert!(message_of("", CFG, true).contains("the data set is empty"));
+        assert!(
+            message_of("a", &CFG.replace(r#", "classes": ["cat", "dog"]"#, ""), false)
+                .contains("classes: set the class names")
+        );
+        let small = CFG.replace("\"classes\"", "\"min_size\": 5, \"classes\"");
+        assert!(message_of("a", &small, true).contains("min_size is for training only"));
+        let voc = CFG.replace("XMLDataset", "VOCDataset").replace(r#", "classes": ["cat", "dog"]"#, "");
+        assert!(message_of("a", &voc, false).contains("VOC2007 or VOC2012"), "{}", message_of("a", &voc, false));
+    }
+
+    #[test]
+    fn vocs_year_is_in_its_folder() {
+        let dir = folder("a");
+        std::fs::rename(dir.path().join("Annotations"), dir.path().join("Annotations-")).unwrap();
+        let root = dir.path().join("VOC2012");
+        std::fs::create_dir(&root).unwrap();
+        std::fs::rename(dir.path().join("Annotations-"), root.join("Annotations")).unwrap();
+        let cfg = CFG.replace("XMLDataset", "VOCDataset").replace(r#", "classes": ["cat", "dog"]"#, "");
+        let d = built(dir.path(), &cfg.replace(r#""img_prefix": "{dir}""#, r#""img_prefix": "{dir}/VOC2012/""#), false);
+        let d = d.unwrap();
+        assert!(matches!(d.source(), Source::Voc { year: 2012 }));
+        assert_eq!((d.classes().len(), d.palette().len(), &d.ann_info(0).unwrap().labels[..1]), (20, 20, &[11][..]));
+    }
+
+    #[test]
+    fn the_blood_cells_load_where_they_are_present() {
+        let Some(dir) = real("bccd") else { return };
+        // len(d), and over all images: boxes, ignored boxes, sum of coordinates, objects of each class; of mmdet's data set
+        for (split, min_size, images, boxes, ignored, sum, counts) in [
+            ("train", 1, 205, 2804, 1, 3_129_460.0, [214, 2381, 209]),
+            ("val", 0, 87, 1138, 0, 1_280_726.0, [87, 968, 83]),
+            ("test", 0, 72, 945, 0, 1_059_084.0, [71, 805, 69]),
+        ] {
+            let json = format!(
+                r#"{{"type": "XMLDataset", "data_root": "{{dir}}", "ann_file": "ImageSets/Main/{split}.txt",
+                    "classes": ["WBC", "RBC", "Platelets"], "min_size": {min_size}}}"#
+            );
+            let d = built(&dir, &json, split != "train").unwrap();
+            let anns: Vec<_> = (0..d.len()).map(|i| d.ann_info(i).unwrap()).collect();
+            let all: Vec<_> = anns.iter().flat_map(|a| &a.bboxes).collect();
+            assert_eq!((d.len(), all.len()), (images, boxes));
+            assert_eq!(anns.iter().map(|a| a.bboxes_ignore.len()).sum::<usize>(), ignored);
+            assert_eq!(all.iter().flat_map(|b| b.map(f64::from)).sum::<f64>(), sum);
+            let of = |label| anns.iter().flat_map(|a| &a.labels).filter(|l| **l == label).count();
+            assert_eq!([of(0), of(1), of(2)], counts);
+        }
+    }
+}

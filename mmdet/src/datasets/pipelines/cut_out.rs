@@ -87,3 +87,39 @@ impl Transform for CutOut {
 }
 
 register!(PIPELINES: dyn Transform, "CutOut" => CutOut(CutOutConfig));
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{bytes, image, refused, run, sample};
+
+    #[test]
+    fn holes_have_the_colour_and_size() {
+        // All holes start inside, so one of the image's size covers everything right of and below its corner.
+        let r = run(r#"{"type": "CutOut", "n_holes": 1, "cutout_shape": [4, 3], "fill_in": [7, 8.9, 9]}"#, sample());
+        let (now, old) = (image(&r), image(&sample()));
+        let changed: Vec<&[u8]> = bytes(&now)
+            .chunks_exact(3)
+            .zip(bytes(&old).chunks_exact(3))
+            .filter_map(|(a, b)| (a != b).then_some(a))
+            .collect();
+        assert!(!changed.is_empty() && changed.len() <= 12, "{}", changed.len());
+        assert!(changed.iter().all(|p| *p == [7, 8, 9]));
+        let r = run(r#"{"type": "CutOut", "n_holes": [2, 3], "cutout_ratio": [[1, 1], [0.5, 1]]}"#, sample());
+        assert!(bytes(&image(&r)).contains(&0));
+    }
+
+    #[test]
+    fn bad_options_are_refused() {
+        for (json, part) in [
+            (r#"{"type": "CutOut", "n_holes": 1}"#, "either cutout_shape or cutout_ratio"),
+            (
+                r#"{"type": "CutOut", "n_holes": 1, "cutout_shape": [1, 1], "cutout_ratio": [1, 1]}"#,
+                "either cutout_shape",
+            ),
+            (r#"{"type": "CutOut", "n_holes": [3, 1], "cutout_shape": [1, 1]}"#, "n_holes"),
+        ] {
+            let message = refused(json);
+            assert!(message.contains(part), "{json}: {message}");
+        }
+    }
+}

@@ -131,3 +131,56 @@ impl Transform for Expand {
 }
 
 register!(PIPELINES: dyn Transform, "Expand" => Expand(ExpandConfig));
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{bitmap, bytes, image, polygon, refused, run, sample, sum};
+    use super::*;
+    use proptest::prelude::{any, prop_assert, proptest};
+
+    fn expander(json: &str) -> Expand {
+        Expand::new(&mmcv::config::Node::from_json(json).unwrap().parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_expansion_is_mmdets() {
+        // Expand(mean=(123.675, 116.28, 103.53), to_rgb=True)(sample), uniform giving 0.1, 1.5 (ratio), 7.9 (left), 11.2 (top)
+        let e = expander(r#"{"mean": [123.675, 116.28, 103.53]}"#);
+        let r = e.expand(Results { gt_masks: Some(bitmap()), ..sample() }, [55, 79], 11, 7).unwrap();
+        let image = image(&r);
+        assert_eq!((image.shape(), r.img_shape), ([55, 79, 3], Some([37, 53, 3])));
+        assert_eq!((sum(&image), &bytes(&image)[..3]), (1_571_064, &[103, 116, 123][..]));
+        assert_eq!(
+            r.gt_bboxes.as_deref().unwrap(),
+            [[10.5, 15.25, 27.75, 41.5], [17.0, 8.0, 67.0, 23.0], [57.2, 46.1, 59.9, 47.9]]
+        );
+        assert_eq!(r.gt_masks.unwrap().bboxes(), [[11.0, 14.0, 27.0, 41.0]]);
+    }
+
+    #[test]
+    fn what_mmdet_can_not_expand_is_an_error() {
+        let e = expander("{}");
+        let all = |gt_masks, gt_semantic_seg| Results { gt_masks, gt_semantic_seg, ..sample() };
+        assert!(e.expand(all(Some(polygon()), None), [55, 79], 11, 7).is_err());
+        let seg = Image::new(37, 53, 1, Pixels::U8(vec![3; 37 * 53])).unwrap();
+        let message = e.expand(all(None, Some(seg.clone())), [55, 79], 11, 7).unwrap_err().to_string();
+        assert!(message.contains("seg_ignore_label"), "{message}");
+        let r = expander(r#"{"seg_ignore_label": 255}"#).expand(all(None, Some(seg)), [55, 79], 11, 7).unwrap();
+        assert_eq!(sum(&r.gt_semantic_seg.unwrap()), 255 * (55 * 79 - 37 * 53) + 3 * 37 * 53);
+        assert!(refused(r#"{"type": "Expand", "ratio_range": [0.5, 2]}"#).contains("ratio_range (0.5, 2)"));
+    }
+
+    #[test]
+    fn probability_0_leaves_the_image_alone() {
+        assert_eq!(image(&run(r#"{"type": "Expand", "prob": 0}"#, sample())), image(&sample()));
+    }
+
+    proptest! {
+        #[test]
+        fn the_image_is_on_the_canvas(h in 1usize..200, w in 1usize..200, seed in any::<u64>()) {
+            let ([to_h, to_w], top, left) = expander("{}").place(h, w, &mut Rng::new(seed));
+            prop_assert!(to_h >= h && to_w >= w && to_h <= 4 * h && to_w <= 4 * w);
+            prop_assert!(top + h <= to_h && left + w <= to_w, "{top} {left}");
+        }
+    }
+}

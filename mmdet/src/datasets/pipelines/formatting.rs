@@ -297,3 +297,100 @@ impl Transform for WrapFieldsToLists {
 }
 
 register!(PIPELINES: dyn Transform, "WrapFieldsToLists" => WrapFieldsToLists(WrapFieldsToListsConfig));
+
+#[cfg(test)]
+mod tests {
+    use super::super::Pipeline;
+    use super::super::testing::{bitmap, refused, sample};
+    use super::*;
+    use mmcv::config::Node;
+    use mmcv::image::FlipDirection;
+
+    const NORMALIZE: &str =
+        r#"{"type": "Normalize", "mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}"#;
+
+    fn pipeline(steps: &[&str]) -> Pipeline {
+        let steps: Vec<Node> = steps.iter().map(|s| Node::from_json(s).unwrap()).collect();
+        Pipeline::new(&steps).unwrap()
+    }
+
+    fn message(steps: &[&str]) -> String {
+        pipeline(steps).samples(sample(), &mut Rng::new(0)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_whole_way_is_mmdets() {
+        // Resize(img_scale=(100, 60)), RandomFlip (flip=True, horizontal), Normalize, Pad(size_divisor=32), DefaultFormatBundle, Collect
+        let start = Results { flip: Some(true), flip_direction: Some(Some(FlipDirection::Horizontal)), ..sample() };
+        let samples = pipeline(&[
+            r#"{"type": "Resize", "img_scale": [100, 60]}"#,
+            r#"{"type": "RandomFlip"}"#,
+            NORMALIZE,
+            r#"{"type": "Pad", "size_divisor": 32}"#,
+            r#"{"type": "DefaultFormatBundle"}"#,
+            r#"{"type": "Collect", "keys": ["img", "gt_bboxes", "gt_labels"]}"#,
+        ])
+        .samples(start, &mut Rng::new(0))
+        .unwrap()
+        .unwrap();
+        let [sample] = &samples[..] else { panic!("one sample") };
+        assert_eq!((sample.meta.img_shape, sample.meta.pad_shape), ([60, 86, 3], [64, 96, 3]));
+        let values = sample.img.to_vec3::<f32>().unwrap();
+        let sum: f64 = values.iter().flatten().flatten().map(|v| f64::from(*v)).sum();
+        assert!((sum - 3_739.241_487).abs() < 1e-4, "{sum}");
+        let at = |c: usize, y: usize, x: usize| values[c][y][x];
+        assert_eq!(
+            [at(0, 0, 0), at(1, 17, 40), at(2, 59, 85), at(2, 60, 0)],
+            [0.724_805_2, -0.127_450_96, 1.890_544_7, 0.0]
+        );
+        assert_eq!((sample.meta.flip, sample.gt_labels.len()), (true, 3));
+        assert_eq!(sample.gt_bboxes_ignore, None);
+    }
+
+    #[test]
+    fn the_bundle_sets_what_no_step_has_set() {
+        let steps = [
+            r#"{"type": "RandomFlip", "flip_ratio": 0}"#,
+            r#"{"type": "DefaultFormatBundle", "pad_val": {"img": 3, "seg": 7}}"#,
+            r#"{"type": "Collect", "keys": ["img", "gt_bboxes_ignore", "gt_masks"]}"#,
+            r#"{"type": "WrapFieldsToLists"}"#,
+        ];
+        let start = Results { gt_masks: Some(bitmap()), ..sample() };
+        let samples = pipeline(&steps).samples(start, &mut Rng::new(0)).unwrap().unwrap();
+        let meta = &samples[0].meta;
+        assert_eq!((meta.pad_shape, meta.scale_factor), ([37, 53, 3], [1.0; 4]));
+        assert_eq!(meta.img_norm_cfg.as_ref().unwrap().std, [1.0; 3]);
+        assert_eq!(samples[0].padding, Padding { img: 3.0, seg: 7 });
+        assert_eq!(samples[0].gt_masks.as_ref().unwrap().len(), 1);
+        assert!(samples[0].gt_bboxes.is_empty() && samples[0].gt_bboxes_ignore.is_some());
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let collect = r#"{"type": "Collect", "keys": ["img"]}"#;
+        assert!(message(&[collect]).contains("Collect: 'pad_shape' is not in the results"), "{}", message(&[collect]));
+        let some = r#"{"type": "Collect", "keys": ["img", "proposals"], "meta_keys": ["filename"]}"#;
+        assert!(message(&[some]).contains("'proposals' is not in the results"));
+        assert!(message(&[NORMALIZE]).contains("must end in Collect"));
+        assert!(message(&[r#"{"type": "WrapFieldsToLists"}"#]).contains("img_metas"));
+        assert!(message(&[r#"{"type": "ToTensor", "keys": ["proposals"]}"#]).contains("'proposals'"));
+        let bundle = r#"{"type": "DefaultFormatBundle", "img_to_float": false}"#;
+        assert!(message(&[bundle]).contains("img_to_float=False"));
+    }
+
+    #[test]
+    fn bad_options_are_refused() {
+        for (json, part) in [
+            (r#"{"type": "Collect", "keys": ["img", "gt_box"]}"#, "unknown key 'gt_box'; did you mean 'gt_bboxes'"),
+            (r#"{"type": "Collect", "keys": ["gt_bboxes"]}"#, "must hold 'img'"),
+            (r#"{"type": "Collect", "keys": ["img"], "meta_keys": ["flop"]}"#, "did you mean 'flip'"),
+            (r#"{"type": "ToTensor", "keys": ["img"]}"#, "use ImageToTensor"),
+            (r#"{"type": "ImageToTensor", "keys": ["gt_masks"]}"#, "unknown key 'gt_masks'"),
+            (r#"{"type": "Normalize", "mean": [1, 2], "std": [1]}"#, "2 means, 1 deviations"),
+            (r#"{"type": "Normalize", "mean": [1], "std": [0]}"#, "a value of std is 0"),
+        ] {
+            let message = refused(json);
+            assert!(message.contains(part), "{json}: {message}");
+        }
+    }
+}

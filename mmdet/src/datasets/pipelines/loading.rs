@@ -301,3 +301,103 @@ impl Transform for FilterAnnotations {
 }
 
 register!(PIPELINES: dyn Transform, "FilterAnnotations" => FilterAnnotations(FilterAnnotationsConfig));
+
+#[cfg(test)]
+mod tests {
+    use super::super::ImgInfo;
+    use super::super::testing::{POLYGON, bitmap, run, sample, step};
+    use super::*;
+    use crate::core::AnnMask;
+    use mmcv::image::{Image, Pixels, imwrite};
+
+    fn annotated(ann: AnnInfo) -> Results {
+        let img_info = ImgInfo { filename: "a.jpg".into(), width: 53, height: 37, ..ImgInfo::default() };
+        Results { img_info, ann_info: Some(Arc::new(ann)), img_shape: Some([37, 53, 3]), ..Results::default() }
+    }
+
+    fn message(json: &str, results: Results) -> String {
+        step(json).unwrap().apply(results, &mut Rng::new(0)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_image_is_read_from_its_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = Image::new(2, 3, 3, Pixels::U8((0..18).collect())).unwrap();
+        imwrite(&image, dir.path().join("x.png")).unwrap();
+        let prefix = dir.path().display().to_string();
+        let start = || Results { img_prefix: Some(prefix.clone()), ..Results::from_file("x.png") };
+        let r = run(r#"{"type": "LoadImageFromFile", "to_float32": true}"#, start());
+        assert_eq!(r.filename.as_deref(), Some(format!("{prefix}/x.png").as_str()));
+        assert_eq!((r.ori_filename.as_deref(), r.ori_shape, r.pad_shape), (Some("x.png"), Some([2, 3, 3]), None));
+        let values = (0..18u8).map(f32::from).collect();
+        assert_eq!(r.img.unwrap().into_image().unwrap().into_pixels(), Pixels::F32(values));
+        let r = run(r#"{"type": "LoadImageFromFile", "color_type": "grayscale"}"#, start());
+        assert_eq!(r.img_shape, Some([2, 3, 1]));
+        let r = run(r#"{"type": "LoadImageFromFile", "channel_order": "rgb"}"#, start());
+        let Pixels::U8(v) = r.img.unwrap().into_image().unwrap().into_pixels() else { panic!("bytes") };
+        assert_eq!(v[..3], [2, 1, 0]);
+    }
+
+    #[test]
+    fn a_file_that_is_no_image_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("empty.jpg"), "").unwrap();
+        std::fs::write(dir.path().join("text.jpg"), "not an image").unwrap();
+        let image = Image::new(40, 40, 3, Pixels::U8(vec![90; 4800])).unwrap();
+        imwrite(&image, dir.path().join("cut.png")).unwrap();
+        let png = std::fs::read(dir.path().join("cut.png")).unwrap();
+        std::fs::write(dir.path().join("cut.png"), &png[..png.len() / 2]).unwrap();
+        for name in ["missing.jpg", "empty.jpg", "text.jpg", "cut.png"] {
+            let prefix = Some(dir.path().display().to_string());
+            let start = Results { img_prefix: prefix, ..Results::from_file(name) };
+            let message = message(r#"{"type": "LoadImageFromFile"}"#, start);
+            assert!(message.contains(name), "{name}: {message}");
+        }
+    }
+
+    #[test]
+    fn annotations_are_taken_as_asked() {
+        let ann = AnnInfo {
+            bboxes: vec![[0.25, 0.5, 0.75, 1.0]],
+            labels: vec![4],
+            bboxes_ignore: vec![[0.0, 0.0, 1.0, 1.0]],
+            masks: vec![AnnMask::Polygons(vec![POLYGON.to_vec()])],
+            ..AnnInfo::default()
+        };
+        let r = run(r#"{"type": "LoadAnnotations", "with_mask": true, "denorm_bbox": true}"#, annotated(ann.clone()));
+        assert_eq!(r.gt_bboxes.unwrap(), [[13.25, 18.5, 39.75, 37.0]]);
+        // Ignored boxes stay relative, as in mmdet.
+        assert_eq!(r.gt_bboxes_ignore.unwrap(), ann.bboxes_ignore);
+        assert_eq!((r.gt_labels.unwrap(), r.gt_masks.unwrap()), (vec![4], bitmap()));
+        let r = run(r#"{"type": "LoadAnnotations", "with_bbox": false, "with_label": false}"#, annotated(ann.clone()));
+        assert_eq!((r.gt_bboxes, r.gt_labels, r.gt_masks), (None, None, None));
+        let none = AnnInfo { masks: vec![], ..ann };
+        let message = message(r#"{"type": "LoadAnnotations", "with_mask": true}"#, annotated(none));
+        assert!(message.contains("a.jpg") && message.contains("not every box"), "{message}");
+    }
+
+    #[test]
+    fn proposals_are_cut_to_four_numbers_and_the_first() {
+        let with = |rows: Vec<Vec<f32>>| Results { raw_proposals: Some(Arc::new(rows)), ..sample() };
+        let rows = vec![vec![1.0, 2.0, 3.0, 4.0, 0.9], vec![5.0, 6.0, 7.0, 8.0, 0.8]];
+        let r = run(r#"{"type": "LoadProposals", "num_max_proposals": 1}"#, with(rows));
+        assert_eq!(r.proposals.unwrap(), [[1.0, 2.0, 3.0, 4.0]]);
+        assert_eq!(run(r#"{"type": "LoadProposals"}"#, with(vec![])).proposals.unwrap(), [[0.0; 4]]);
+        let message = message(r#"{"type": "LoadProposals"}"#, with(vec![vec![1.0; 3]]));
+        assert!(message.contains("proposal 0 has 3 numbers"), "{message}");
+    }
+
+    #[test]
+    fn small_instances_are_filtered() {
+        let all = || Results { gt_masks: Some(bitmap()), gt_bboxes: Some(vec![[0.0, 0.0, 5.0, 5.0]]), ..sample() };
+        let all = || Results { gt_labels: Some(vec![3]), ..all() };
+        let keeps = |json: &str| step(json).unwrap().apply(all(), &mut Rng::new(0)).unwrap();
+        assert!(keeps(r#"{"type": "FilterAnnotations"}"#).is_some());
+        assert!(keeps(r#"{"type": "FilterAnnotations", "min_gt_bbox_wh": [5, 1]}"#).is_none());
+        assert!(keeps(r#"{"type": "FilterAnnotations", "by_mask": true, "min_gt_mask_area": 328}"#).is_some());
+        let json = r#"{"type": "FilterAnnotations", "by_mask": true, "min_gt_mask_area": 329, "keep_empty": false}"#;
+        let r = keeps(json).unwrap();
+        assert_eq!((r.gt_bboxes.unwrap().len(), r.gt_labels.unwrap().len(), r.gt_masks.unwrap().len()), (0, 0, 0));
+        assert!(step(r#"{"type": "FilterAnnotations", "by_box": false}"#).is_err());
+    }
+}

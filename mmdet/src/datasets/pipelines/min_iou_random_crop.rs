@@ -82,7 +82,10 @@ impl MinIoURandomCrop {
                 *b = [b[0] - p[0], b[1] - p[1], b[2] - p[0], b[3] - p[1]];
             }
             results.keep_boxes(field, &keep);
-            if let (BoxField::Gt, Some(masks)) = (field, results.gt_masks.take()) {
+            if field != BoxField::Gt {
+                continue;
+            }
+            if let Some(masks) = results.gt_masks.take() {
                 results.gt_masks = Some(masks.crop(patch));
             }
         }
@@ -142,3 +145,83 @@ impl Transform for MinIoURandomCrop {
 }
 
 register!(PIPELINES: dyn Transform, "MinIoURandomCrop" => MinIoURandomCrop(MinIoURandomCropConfig));
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{bitmap, bytes, image, refused, sample, step};
+    use super::super::{InstanceMasks, Picture};
+    use super::*;
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+
+    fn cropper(json: &str) -> MinIoURandomCrop {
+        MinIoURandomCrop::new(&mmcv::config::Node::from_json(json).unwrap().parse().unwrap()).unwrap()
+    }
+
+    fn two_boxes() -> Results {
+        let InstanceMasks::Bitmap { height, width, masks } = bitmap() else { panic!("bitmaps") };
+        Results {
+            gt_bboxes: Some(vec![[3.5, 4.25, 40.75, 30.5], [0.0, 0.0, 30.0, 33.0]]),
+            gt_labels: Some(vec![0, 1]),
+            gt_bboxes_ignore: Some(vec![]),
+            gt_masks: Some(InstanceMasks::Bitmap { height, width, masks: vec![masks[0].clone(); 2] }),
+            ..sample()
+        }
+    }
+
+    #[test]
+    fn a_crop_is_mmdets() {
+        // MinIoURandomCrop(min_ious=(0.3,))(two_boxes), choice giving 0.3, uniform 40.7, 30.2, 2.9, 1.5
+        let r = cropper("{}").crop(two_boxes(), [2, 1, 43, 31]).unwrap();
+        assert_eq!(r.img_shape, Some([30, 41, 3]));
+        assert_eq!(r.gt_bboxes.as_deref().unwrap(), [[1.5, 3.25, 38.75, 29.5], [0.0, 0.0, 28.0, 30.0]]);
+        assert_eq!(r.gt_labels.as_deref().unwrap(), [0, 1]);
+        let masks = r.gt_masks.as_ref().unwrap();
+        assert_eq!((masks.size(), masks.areas()), ([30, 41], vec![328.0, 328.0]));
+        assert_eq!(bytes(&image(&r))[..3], [29, 58, 87]);
+    }
+
+    #[test]
+    fn overlap_is_mmdets() {
+        // bbox_overlaps(np.array([[2, 1, 43, 31]]), np.array([[3.5, 4.25, 40.75, 30.5], [50, 35, 53, 37]]))
+        let p = [2.0, 1.0, 43.0, 31.0];
+        assert_eq!(iou(p, &[3.5, 4.25, 40.75, 30.5]), 0.794_969_5);
+        assert_eq!(iou(p, &[50.0, 35.0, 53.0, 37.0]), 0.0);
+    }
+
+    #[test]
+    fn bad_options_are_refused() {
+        assert!(refused(r#"{"type": "MinIoURandomCrop", "min_crop_size": 0}"#).contains("min_crop_size 0"));
+    }
+
+    proptest! {
+        #[test]
+        fn crops_are_inside_and_not_too_long(h in 1usize..300, w in 1usize..300, seed in any::<u64>()) {
+            let (mut rng, step) = (Rng::new(seed), cropper("{}"));
+            for _ in 0..20 {
+                if let Some([x1, y1, x2, y2]) = step.patch(h, w, &mut rng) {
+                    prop_assert!(x1 < x2 && y1 < y2 && x2 <= w && y2 <= h, "{:?}", [x1, y1, x2, y2]);
+                }
+            }
+        }
+
+        #[test]
+        fn what_is_left_overlaps_as_asked(seed in any::<u64>(), min_iou in 0.05f64..0.9) {
+            let json = format!(r#"{{"type": "MinIoURandomCrop", "min_ious": [{min_iou}]}}"#);
+            let r = step(&json).unwrap().apply(two_boxes(), &mut Rng::new(seed)).unwrap().unwrap();
+            let [h, w, _] = r.img.as_ref().map(Picture::shape).unwrap();
+            let (boxes, labels) = (r.gt_bboxes.unwrap(), r.gt_labels.unwrap());
+            prop_assert!(!boxes.is_empty() && boxes.len() == labels.len());
+            prop_assert_eq!(boxes.len(), r.gt_masks.unwrap().len());
+            for b in boxes {
+                prop_assert!(b[0] >= 0.0 && b[1] >= 0.0 && b[2] <= w as f32 && b[3] <= h as f32, "{:?}", b);
+            }
+        }
+
+        #[test]
+        fn an_image_without_boxes_is_cropped_too(seed in any::<u64>()) {
+            let empty = Results { gt_bboxes: Some(vec![]), gt_labels: Some(vec![]), gt_bboxes_ignore: None, ..sample() };
+            let r = step(r#"{"type": "MinIoURandomCrop"}"#).unwrap().apply(empty, &mut Rng::new(seed)).unwrap().unwrap();
+            prop_assert_eq!(r.gt_labels.unwrap().len(), 0);
+        }
+    }
+}

@@ -12,6 +12,7 @@ mod min_iou_random_crop;
 mod normalize;
 mod options;
 mod pad;
+mod photometric;
 mod picture;
 mod resize;
 mod results;

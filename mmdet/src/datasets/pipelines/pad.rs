@@ -22,7 +22,7 @@ pub enum PadVal {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PadVals {
-    /// Of images: one number or one per channel.
+    /// Of images: one per channel, or one number, which is the first channel's while the others get 0 (as in cv2).
     #[serde(default = "zero")]
     pub img: OneOrMany<f64>,
     /// Of instance masks.
@@ -119,3 +119,51 @@ impl Transform for Pad {
 }
 
 register!(PIPELINES: dyn Transform, "Pad" => Pad(PadConfig));
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{bitmap, image, refused, run, sample, sum};
+    use super::*;
+    use mmcv::image::{Image, Pixels};
+
+    #[test]
+    fn sizes_and_values_are_as_asked() {
+        let before = sum(&image(&sample()));
+        // Pad(size=(40, 60), pad_val=5)(sample)['img'].sum() - sample['img'].sum() == 2195 == 5 * (40 * 60 - 37 * 53): cv2 takes
+        // one number for the first channel's and 0 for the others'.
+        for (json, size, value) in [
+            (r#"{"type": "Pad", "size_divisor": 32}"#, [64, 64], 0),
+            (r#"{"type": "Pad", "size": [40, 60], "pad_val": 5}"#, [40, 60], 5),
+            (r#"{"type": "Pad", "pad_to_square": true, "pad_val": {"img": [1, 2, 3]}}"#, [53, 53], 6),
+            // Pad doesn't crop.
+            (r#"{"type": "Pad", "size": [10, 60], "pad_val": {"img": 4}}"#, [37, 60], 4),
+        ] {
+            let r = run(json, sample());
+            assert_eq!(r.pad_shape, Some([size[0], size[1], 3]), "{json}");
+            assert_eq!(r.img_shape, Some([37, 53, 3]));
+            assert_eq!(sum(&image(&r)), before + value * (size[0] * size[1] - 37 * 53) as u64, "{json}");
+        }
+    }
+
+    #[test]
+    fn masks_and_semantic_maps_have_their_own_value() {
+        let seg = Image::new(37, 53, 1, Pixels::U8(vec![3; 37 * 53])).unwrap();
+        let all = Results { gt_masks: Some(bitmap()), gt_semantic_seg: Some(seg), ..sample() };
+        let r = run(r#"{"type": "Pad", "size": [64, 64], "pad_val": 1}"#, all);
+        assert_eq!(r.gt_masks.unwrap().areas(), [2463.0]);
+        assert_eq!(sum(&r.gt_semantic_seg.unwrap()), 3 * 37 * 53 + 255 * (64 * 64 - 37 * 53));
+    }
+
+    #[test]
+    fn bad_options_are_refused() {
+        for (json, part) in [
+            (r#"{"type": "Pad"}"#, "exactly one of"),
+            (r#"{"type": "Pad", "size": [1, 2], "size_divisor": 32}"#, "exactly one of"),
+            (r#"{"type": "Pad", "pad_to_square": true, "size_divisor": 32}"#, "exactly one of"),
+            (r#"{"type": "Pad", "size_divisor": 0}"#, "size_divisor is 0"),
+        ] {
+            let message = refused(json);
+            assert!(message.contains(part), "{json}: {message}");
+        }
+    }
+}

@@ -63,7 +63,8 @@ impl Picture {
         Ok(Self { image, norm: Some(norm), pad: None })
     }
 
-    /// Pads at the right and bottom to at least `[h, w]`, with one value for every channel; later, if normalising waits too.
+    /// Pads at the right and bottom to at least `[h, w]`; later, if normalising waits too. One value is the first
+    /// channel's, the others get 0: so does cv2, and so mmcv.
     pub fn pad(self, [h, w]: [usize; 2], value: &[f64]) -> Result<Self> {
         let [now_h, now_w, _] = self.shape();
         let size = [h.max(now_h), w.max(now_w)];
@@ -83,7 +84,11 @@ impl Picture {
     pub fn to_tensor(self) -> Result<Tensor> {
         let [h, w, c] = self.shape();
         let Some(norm) = &self.norm else { return self.into_image()?.to_chw_tensor() };
-        let mut values = vec![self.pad.map_or(0.0, |(_, value)| value as f32); c * h * w];
+        let mut values = vec![0.0; c * h * w];
+        if let Some((_, value)) = self.pad {
+            // cv2 takes one number for the first channel's and 0 for the others'.
+            values[..h * w].fill(value as f32);
+        }
         let (mean, std) = (to_f64(&norm.mean), to_f64(&norm.std));
         normalize_to_chw_into(&self.image, &mean, &std, norm.to_rgb, (h, w), &mut values)?;
         Ok(Tensor::from_vec(values, (c, h, w), &Device::Cpu)?)
@@ -96,4 +101,39 @@ fn to_f64(values: &[f32]) -> Vec<f64> {
 
 fn normalize(image: &Image, norm: &ImgNormCfg) -> Result<Image> {
     imnormalize(image, &to_f64(&norm.mean), &to_f64(&norm.std), norm.to_rgb)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::sample;
+    use super::*;
+
+    fn norm() -> ImgNormCfg {
+        ImgNormCfg { mean: vec![123.675, 116.28, 103.53], std: vec![58.395, 57.12, 57.375], to_rgb: true }
+    }
+
+    #[test]
+    fn waiting_changes_nothing() {
+        let picture = || sample().img.unwrap();
+        for value in [0.0, -2.5] {
+            let waiting = picture().normalize(norm()).unwrap().pad([64, 64], &[value]).unwrap();
+            assert_eq!(waiting.shape(), [64, 64, 3]);
+            let at_once = Picture::new(picture().normalize(norm()).unwrap().into_image().unwrap());
+            let at_once = at_once.pad([64, 64], &[value]).unwrap();
+            assert!(waiting.clone().into_image().unwrap() == at_once.clone().into_image().unwrap());
+            let values = |p: Picture| p.to_tensor().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert!(values(waiting) == values(at_once), "{value}");
+        }
+    }
+
+    #[test]
+    fn steps_in_another_order_are_done_in_that_order() {
+        let picture = || sample().img.unwrap();
+        let twice = picture().normalize(norm()).unwrap().normalize(norm()).unwrap().into_image().unwrap();
+        let once = picture().normalize(norm()).unwrap().into_image().unwrap();
+        assert_eq!(twice, normalize(&once, &norm()).unwrap());
+        let padded = picture().pad([64, 64], &[9.0]).unwrap().normalize(norm()).unwrap().into_image().unwrap();
+        let by_hand = impad(&sample().img.unwrap().into_image().unwrap(), (64, 64), &[9.0], PadMode::Constant).unwrap();
+        assert_eq!(padded, normalize(&by_hand, &norm()).unwrap());
+    }
 }

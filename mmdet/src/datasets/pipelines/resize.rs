@@ -1,7 +1,9 @@
 //! Resizing, with all of mmdet's ways to choose the size.
 
 use mmcv::config::Node;
-use mmcv::image::{Image, Interpolation, Scale, imrescale, imresize};
+use mmcv::image::{
+    Image, Interpolation, PillowInterpolation, Scale, imrescale, imresize, imresize_pillow, rescale_size,
+};
 use mmcv::{Result, Rng, register};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -28,6 +30,15 @@ pub enum ResizeBackend {
     /// OpenCV's.
     #[default]
     Cv2,
+    /// Pillow's; images of bytes only.
+    Pillow,
+}
+
+/// A way to make values between pixels.
+#[derive(Debug, Clone, Copy)]
+enum Method {
+    Cv2(Interpolation),
+    Pillow(PillowInterpolation),
 }
 
 /// `type = "Resize"`.
@@ -49,16 +60,20 @@ pub struct ResizeConfig {
     /// Clips boxes to the image.
     #[serde(default = "yes")]
     pub bbox_clip_border: bool,
-    /// Only `cv2`.
+    /// Whose numbers resizing gives.
     #[serde(default)]
-    #[allow(dead_code)] // there is one choice
     pub backend: ResizeBackend,
-    /// How values between pixels are made.
-    #[serde(default)]
-    pub interpolation: Interpolation,
+    /// How values between pixels are made: `nearest`, `bilinear`, `bicubic`, `area`, `lanczos` (cv2) or `nearest`, `bilinear`,
+    /// `bicubic`, `box`, `lanczos`, `hamming` (Pillow).
+    #[serde(default = "bilinear")]
+    pub interpolation: String,
     /// Resizes again what an earlier `Resize` resized.
     #[serde(default)]
     pub r#override: bool,
+}
+
+fn bilinear() -> String {
+    "bilinear".to_owned()
 }
 
 /// Resizes image, boxes, masks and semantic map.
@@ -67,6 +82,7 @@ pub struct ResizeConfig {
 pub struct Resize {
     cfg: ResizeConfig,
     scales: Vec<[f64; 2]>,
+    method: Method,
 }
 
 const NAME: &str = "Resize";
@@ -87,7 +103,12 @@ impl Resize {
             let n = scales.len();
             ensure(n <= 2, || format!("Resize: multiscale_mode='range' takes two scales, found {n}"))?;
         }
-        Ok(Self { cfg: cfg.clone(), scales })
+        let name = Node::from(cfg.interpolation.as_str());
+        let method = match cfg.backend {
+            ResizeBackend::Cv2 => name.parse().map(Method::Cv2),
+            ResizeBackend::Pillow => name.parse().map(Method::Pillow),
+        };
+        Ok(Self { cfg: cfg.clone(), scales, method: method.map_err(|e| e.under("interpolation"))? })
     }
 
     /// A scale and its index when it is one of the list.
@@ -139,11 +160,16 @@ impl Resize {
         Ok(scale)
     }
 
-    fn resize(&self, image: &Image, scale: [f64; 2], interpolation: Interpolation) -> Result<Image> {
-        if self.cfg.keep_ratio {
-            Ok(imrescale(image, within(scale), interpolation)?.0)
-        } else {
-            imresize(image, (scale[0] as usize, scale[1] as usize), interpolation)
+    fn resize(&self, image: &Image, scale: [f64; 2], method: Method) -> Result<Image> {
+        let size = (scale[0] as usize, scale[1] as usize);
+        match (method, self.cfg.keep_ratio) {
+            (Method::Cv2(method), true) => Ok(imrescale(image, within(scale), method)?.0),
+            (Method::Cv2(method), false) => imresize(image, size, method),
+            (Method::Pillow(method), true) => {
+                let (size, _) = rescale_size((image.width(), image.height()), within(scale))?;
+                imresize_pillow(image, size, method)
+            }
+            (Method::Pillow(method), false) => imresize_pillow(image, size, method),
         }
     }
 }
@@ -153,7 +179,7 @@ impl Transform for Resize {
         let scale = self.choose(&mut results, rng)?;
         let image = results.take_image(NAME)?;
         let (h, w) = (image.height(), image.width());
-        let resized = self.resize(&image, scale, self.cfg.interpolation)?;
+        let resized = self.resize(&image, scale, self.method)?;
         let [new_h, new_w, _] = resized.shape();
         let (sx, sy) = ((new_w as f64 / w as f64) as f32, (new_h as f64 / h as f64) as f32);
         results.img_shape = Some(resized.shape());
@@ -172,7 +198,11 @@ impl Transform for Resize {
             results.gt_masks = Some(masks);
         }
         if let Some(seg) = results.gt_semantic_seg.take() {
-            results.gt_semantic_seg = Some(self.resize(&seg, scale, Interpolation::Nearest)?);
+            let nearest = match self.method {
+                Method::Cv2(_) => Method::Cv2(Interpolation::Nearest),
+                Method::Pillow(_) => Method::Pillow(PillowInterpolation::Nearest),
+            };
+            results.gt_semantic_seg = Some(self.resize(&seg, scale, nearest)?);
         }
         Ok(Some(results))
     }
@@ -206,8 +236,13 @@ mod tests {
         // Resize(img_scale=(60, 100), keep_ratio=False)(sample)
         let r = run(r#"{"type": "Resize", "img_scale": [[60, 100]], "keep_ratio": false}"#, sample());
         assert_eq!(r.img_shape, Some([100, 60, 3]));
-        assert_eq!(r.gt_bboxes.as_ref().unwrap()[1], [11.320_755, 0.0, 60.0, 32.432_434]);
+        assert_eq!(r.gt_bboxes.as_ref().unwrap()[1], [11.320_754, 0.0, 60.0, 32.432_434]);
         assert_eq!(sum(&image(&r)), 2_309_706);
+        // Resize(img_scale=(100, 60), backend='pillow')(sample), Resize(img_scale=(30, 20), backend='pillow', keep_ratio=False)(sample)
+        let r = run(r#"{"type": "Resize", "img_scale": [100, 60], "backend": "pillow"}"#, sample());
+        assert_eq!((r.img_shape, sum(&image(&r))), (Some([60, 86, 3]), 1989090));
+        let json = r#"{"type": "Resize", "img_scale": [30, 20], "backend": "pillow", "keep_ratio": false}"#;
+        assert_eq!(sum(&image(&run(json, sample()))), 231253);
         // Resize(img_scale=(100, 60), bbox_clip_border=False)(sample)
         let r = run(r#"{"type": "Resize", "img_scale": [100, 60], "bbox_clip_border": false}"#, sample());
         assert_eq!(r.gt_bboxes.as_ref().unwrap()[1], [16.226_416, -4.864_865, 97.358_49, 19.459_46]);
@@ -282,7 +317,12 @@ mod tests {
             (r#"{"type": "Resize", "img_scale": 800}"#, "img_scale: found an int, expected (a, b)"),
             (r#"{"type": "Resize", "img_scale": [1, 2, 3]}"#, "expected pairs of numbers"),
             (r#"{"type": "Resize", "multiscale_mode": "values"}"#, "did you mean 'value'"),
-            (r#"{"type": "Resize", "backend": "pillow"}"#, "unknown value 'pillow'"),
+            (r#"{"type": "Resize", "backend": "pil"}"#, "unknown value 'pil'"),
+            (
+                r#"{"type": "Resize", "backend": "pillow", "interpolation": "area"}"#,
+                "interpolation: unknown value 'area'",
+            ),
+            (r#"{"type": "Resize", "interpolation": "bilinaer"}"#, "did you mean 'bilinear'"),
             (r#"{"type": "Resize", "keep_ration": true}"#, "did you mean 'keep_ratio'"),
         ] {
             let message = refused(json);

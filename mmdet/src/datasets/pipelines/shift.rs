@@ -115,3 +115,40 @@ impl Transform for RandomShift {
 }
 
 register!(PIPELINES: dyn Transform, "RandomShift" => RandomShift(RandomShiftConfig));
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{bytes, image, refused, sample, sum};
+    use super::*;
+
+    fn shifter(json: &str) -> RandomShift {
+        RandomShift::new(&mmcv::config::Node::from_json(json).unwrap().parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_shift_is_mmdets() {
+        // RandomShift()(sample), randint giving -7 and 5
+        let r = shifter("{}").shift(sample(), -7, 5).unwrap();
+        assert_eq!(r.gt_bboxes.as_deref().unwrap(), [[0.0, 9.25, 13.75, 35.5], [3.0, 2.0, 53.0, 17.0]]);
+        assert_eq!(r.gt_labels.as_deref().unwrap(), [0, 1]);
+        assert!(r.gt_bboxes_ignore.as_ref().unwrap().is_empty());
+        let image = image(&r);
+        let at = |y: usize| &bytes(&image)[y * 53 * 3..][..3];
+        assert_eq!((sum(&image), at(5), at(4)), (573_706, &[49, 78, 107][..], &[0, 0, 0][..]));
+    }
+
+    #[test]
+    fn a_shift_that_loses_every_box_leaves_the_image() {
+        let r = shifter("{}").shift(sample(), 53, 0).unwrap();
+        assert_eq!((image(&r), r.gt_bboxes), (image(&sample()), sample().gt_bboxes));
+        // mmdet has moved the ignored boxes by then.
+        assert!(r.gt_bboxes_ignore.unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_shift_out_of_the_image_leaves_black() {
+        let r = shifter(r#"{"filter_thr_px": -1}"#).shift(sample(), 0, -60).unwrap();
+        assert_eq!(sum(&image(&r)), 0);
+        assert!(refused(r#"{"type": "RandomShift", "shift_ratio": 2}"#).contains("shift_ratio"));
+    }
+}

@@ -96,3 +96,56 @@ impl Transform for MultiScaleFlipAug {
 }
 
 register!(PIPELINES: dyn Transform, "MultiScaleFlipAug" => MultiScaleFlipAug(MultiScaleFlipAugConfig));
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{refused, sample};
+    use super::*;
+
+    fn aug(options: &str) -> Vec<crate::core::DetSample> {
+        let json = format!(
+            r#"{{"type": "MultiScaleFlipAug", {options}, "transforms": [
+                {{"type": "Resize"}}, {{"type": "RandomFlip"}},
+                {{"type": "Normalize", "mean": [0, 0, 0], "std": [1, 1, 1]}},
+                {{"type": "ImageToTensor", "keys": ["img"]}}, {{"type": "Collect", "keys": ["img"]}}]}}"#
+        );
+        let steps = [Node::from_json(&json).unwrap()];
+        Pipeline::new(&steps).unwrap().samples(sample(), &mut Rng::new(0)).unwrap().unwrap()
+    }
+
+    #[test]
+    fn each_scale_comes_unmirrored_first() {
+        let samples =
+            aug(r#""img_scale": [[100, 60], [50, 30]], "flip": true, "flip_direction": ["horizontal", "diagonal"]"#);
+        let seen: Vec<_> = samples.iter().map(|s| (s.meta.img_shape[0], s.meta.flip_direction)).collect();
+        let (h, d) = (Some(FlipDirection::Horizontal), Some(FlipDirection::Diagonal));
+        assert_eq!(seen, [(60, None), (60, h), (60, d), (30, None), (30, h), (30, d)]);
+        let flags: Vec<bool> = samples.iter().map(|s| s.meta.flip).collect();
+        assert_eq!(flags, [false, true, true, false, true, true]);
+        // The mirrored version is the other's mirror image.
+        let rows = |i: usize| samples[i].img.to_vec3::<f32>().unwrap();
+        let mut mirrored = rows(1);
+        mirrored.iter_mut().flatten().for_each(|row| row.reverse());
+        assert_eq!(rows(0), mirrored);
+    }
+
+    #[test]
+    fn factors_scale_the_image() {
+        let samples = aug(r#""scale_factor": [1.37, 2]"#);
+        assert_eq!(samples.iter().map(|s| s.meta.img_shape).collect::<Vec<_>>(), [[50, 72, 3], [74, 106, 3]]);
+    }
+
+    #[test]
+    fn bad_options_are_refused() {
+        for (json, part) in [
+            (r#"{"type": "MultiScaleFlipAug", "transforms": []}"#, "either img_scale or scale_factor"),
+            (
+                r#"{"type": "MultiScaleFlipAug", "img_scale": [1, 1], "transforms": [{"type": "Pad", "size_divisor": 1}, {"type": "Resise"}]}"#,
+                "transforms.1.type: 'Resise' is not in the PIPELINES registry; did you mean 'Resize'",
+            ),
+        ] {
+            let message = refused(json);
+            assert!(message.contains(part), "{json}: {message}");
+        }
+    }
+}
