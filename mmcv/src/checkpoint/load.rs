@@ -1,6 +1,6 @@
 //! Weights from a checkpoint into a model, with a report of what fitted.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use candle_core::Tensor;
@@ -61,8 +61,8 @@ pub fn load_state_dict(
     let patterns: Vec<(Pattern, &str)> =
         rules.revise_keys.iter().map(|(p, to)| Ok((Pattern::parse(p)?, to.as_str()))).collect::<Result<_>>()?;
     let (from, into) = (dotted(&rules.from), dotted(&rules.into));
-    let model: Vec<Param> = store.all().into_iter().filter(|p| p.name().starts_with(&into)).collect();
-    let by_name: HashMap<&str, &Param> = model.iter().map(|p| (p.name(), p)).collect();
+    // Under each of its names where modules share a parameter, as PyTorch lists it.
+    let model: IndexMap<String, Param> = store.entries().into_iter().filter(|(n, _)| n.starts_with(&into)).collect();
     let mut report = LoadReport::default();
     let mut seen = HashSet::new();
     let mut under = 0;
@@ -74,13 +74,13 @@ pub fn load_state_dict(
         let Some(rest) = name.strip_prefix(&from) else { continue };
         under += 1;
         let name = format!("{into}{rest}");
-        let Some(param) = by_name.get(name.as_str()) else {
+        let Some((_, own, param)) = model.get_full(&name) else {
             if !name.ends_with("num_batches_tracked") {
                 report.unexpected.push(name);
             }
             continue;
         };
-        seen.insert(param.name());
+        seen.insert(own.as_str());
         if tensor.shape() == param.shape() {
             param.set(tensor)?;
         } else if tensor.elem_count() == 1 && param.shape().elem_count() == 1 {
@@ -96,7 +96,7 @@ pub fn load_state_dict(
     if under == 0 && !from.is_empty() {
         return Err(Error::config(format!("'{from}' is not in the checkpoint")).under("prefix"));
     }
-    let missing = model.iter().map(Param::name).filter(|n| !seen.contains(n) && !n.ends_with("num_batches_tracked"));
+    let missing = model.keys().map(String::as_str).filter(|n| !seen.contains(n) && !n.ends_with("num_batches_tracked"));
     report.missing = missing.map(str::to_owned).collect();
     Ok(report)
 }

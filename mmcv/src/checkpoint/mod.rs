@@ -31,7 +31,7 @@ use crate::optim::OptimState;
 
 pub use load::{LoadReport, LoadRules, Mismatch, load_state_dict};
 pub use model_zoo::Sources;
-pub use pretrained::{Pretrained, load_pretrained};
+pub use pretrained::{Pretrained, init_model, load_pretrained};
 pub use publish::{publish, sha256_of};
 
 /// Names in a `.safetensors` file under which the optimizer's tensors are.
@@ -80,12 +80,12 @@ pub fn save(path: impl AsRef<Path>, checkpoint: &Checkpoint) -> Result<()> {
 
 /// A model's weights and buffers by name, sharing memory with it. Counters (`num_batches_tracked`) are `i64`, as in PyTorch.
 pub fn state_dict(store: &ParamStore) -> Result<IndexMap<String, Tensor>> {
-    let one = |p: crate::nn::Param| {
-        let counter = p.name().ends_with("num_batches_tracked");
+    let one = |(name, p): (String, crate::nn::Param)| {
+        let counter = name.ends_with("num_batches_tracked");
         let value = if counter { p.value().to_dtype(DType::I64)? } else { p.value().clone() };
-        Ok((p.name().to_owned(), value))
+        Ok((name, value))
     };
-    store.all().into_iter().map(one).collect()
+    store.entries().into_iter().map(one).collect()
 }
 
 enum Kind {

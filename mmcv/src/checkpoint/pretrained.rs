@@ -7,7 +7,7 @@ use super::load::{LoadReport, LoadRules, load_state_dict};
 use super::{Sources, load};
 use crate::config::{Node, Value};
 use crate::error::Result;
-use crate::nn::ParamStore;
+use crate::nn::{ParamStore, init_weights};
 
 /// `type = "Pretrained"`: weights of a checkpoint.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -42,4 +42,16 @@ pub fn load_pretrained(store: &ParamStore, path: &str, init_cfg: &Node, sources:
             load_state_dict(store, &checkpoint.state_dict, &rules).map_err(|e| e.at(&cfg.origin))
         })
         .collect()
+}
+
+/// Starts a whole model: every module's `init_cfg`, checkpoints included. Gives what each checkpoint filled, by the path of
+/// its module.
+pub fn init_model(store: &ParamStore, sources: &Sources) -> Result<Vec<(String, LoadReport)>> {
+    let mut reports = Vec::new();
+    init_weights(store, |path, entry| {
+        let found = load_pretrained(store, path, entry, sources)?;
+        reports.extend(found.into_iter().map(|report| (path.to_owned(), report)));
+        Ok(())
+    })?;
+    Ok(reports)
 }

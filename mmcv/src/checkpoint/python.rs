@@ -1,13 +1,13 @@
 //! What the values of a checkpoint's pickle mean: weights, `meta`, the state of a run.
 
 use candle_core::{DType, Tensor};
+use indexmap::IndexMap;
 use serde_json::{Map, Value as Json};
 
 use super::Checkpoint;
 use super::elem::Elem;
 use super::pickle::{Heap, Id, Obj};
 use super::torch_file::{TensorRef, Tensors, tensor_ref};
-use crate::optim::OptimState;
 
 type Step<T> = std::result::Result<T, String>;
 
@@ -44,6 +44,7 @@ pub(super) fn checkpoint(heap: &Heap, root: Id, tensors: &mut Tensors<'_>) -> St
         return Ok(made);
     }
     let mut json = ToJson { heap, left: 200_000 };
+    let mut slots = IndexMap::new();
     for (key, value) in heap.dict(root).unwrap_or_default() {
         let Some(key) = heap.str(*key) else { continue };
         match key {
@@ -51,17 +52,14 @@ pub(super) fn checkpoint(heap: &Heap, root: Id, tensors: &mut Tensors<'_>) -> St
                 Json::Object(map) => made.meta.extend(map),
                 other => _ = made.meta.insert("meta".into(), other),
             },
-            "extra" => {
-                if let Json::Object(map) = json.value(*value, 0) {
-                    made.extra = map;
-                }
+            "optimizer_state" => {
+                let text = heap.str(*value).ok_or("its 'optimizer_state' is no text")?;
+                made.optimizer = Some(serde_json::from_str(text).map_err(|e| format!("its 'optimizer_state': {e}"))?);
             }
-            "extra_tensors" => {
-                let mut found = Found::default();
-                found.collect(heap, *value, "", 0)?;
-                made.extra_tensors = tensors.read(found.refs)?;
-            }
-            "optimizer" => made.optimizer = optimizer(heap, *value, &mut json, tensors)?,
+            // Someone else's may be anything.
+            "extra" => made.extra = heap.str(*value).and_then(|t| serde_json::from_str(t).ok()).unwrap_or_default(),
+            "extra_tensors" => made.extra_tensors = tensors.read(Found::of(heap, *value)?.refs)?,
+            "optimizer_tensors" => slots = tensors.read(Found::of(heap, *value)?.refs)?,
             // `epoch`, `best_prec1` and their like, where there is no `meta`.
             _ => {
                 if let Obj::Int(_) | Obj::Float(_) | Obj::Str(_) | Obj::Bool(_) = heap.get(*value) {
@@ -71,24 +69,10 @@ pub(super) fn checkpoint(heap: &Heap, root: Id, tensors: &mut Tensors<'_>) -> St
             }
         }
     }
+    if let Some(state) = &mut made.optimizer {
+        state.tensors = slots;
+    }
     Ok(made)
-}
-
-/// The optimizer's state as we write it; PyTorch's own numbers its parameters and is left out.
-fn optimizer(heap: &Heap, id: Id, json: &mut ToJson<'_>, tensors: &mut Tensors<'_>) -> Step<Option<OptimState>> {
-    let (Some(groups), Some(steps), Some(slots)) =
-        (heap.entry(id, "groups"), heap.entry(id, "steps"), heap.entry(id, "tensors"))
-    else {
-        return Ok(None);
-    };
-    let mut found = Found::default();
-    found.collect(heap, slots, "", 0)?;
-    let bad = |e: serde_json::Error| format!("optimizer state: {e}");
-    Ok(Some(OptimState {
-        groups: serde_json::from_value(json.value(groups, 0)).map_err(bad)?,
-        steps: serde_json::from_value(json.value(steps, 0)).map_err(bad)?,
-        tensors: tensors.read(found.refs)?,
-    }))
 }
 
 /// The dict (or module) that holds the weights.

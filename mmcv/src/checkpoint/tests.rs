@@ -374,3 +374,33 @@ fn pretrained_entries_of_init_cfg_load() {
     let e = load_pretrained(&model(), "", &cfg, &sources).unwrap_err().to_string();
     assert!(e.contains("did you mean 'checkpoint'"), "{e}");
 }
+
+#[test]
+fn shared_parameters_stand_under_each_of_their_names() {
+    let vb = VarBuilder::scratch();
+    let first = vb.param("convs.0.weight", 2, Init::Const(0.0)).unwrap();
+    vb.alias("convs.1.weight", &first);
+    let own = state_dict(vb.store()).unwrap();
+    assert_eq!(own.keys().collect::<Vec<_>>(), ["convs.0.weight", "convs.1.weight"]);
+    let from = weights_of(&[("convs.0.weight", 2), ("convs.1.weight", 2)]);
+    assert!(load_state_dict(vb.store(), &from, &LoadRules::default()).unwrap().is_complete());
+}
+
+#[test]
+fn a_model_starts_from_its_init_cfgs() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("net.pth");
+    let c = Checkpoint { state_dict: weights_of(&[("conv1.weight", 3)]), ..Checkpoint::default() };
+    save(&path, &c).unwrap();
+    let vb = VarBuilder::scratch();
+    let cfg = json!([{"type": "Constant", "val": 4}, {"type": "Pretrained", "checkpoint": path}]);
+    vb.pp("backbone").init_cfg(&crate::config::Node::from(cfg));
+    for name in ["conv1.weight", "conv2.weight"] {
+        vb.pp("backbone").param(name, 3, Init::Const(0.0)).unwrap();
+    }
+    let reports = init_model(vb.store(), &Sources::default()).unwrap();
+    assert_eq!(reports[0].0, "backbone");
+    assert_eq!(reports[0].1.missing, ["backbone.conv2.weight"]);
+    let value = |n: &str| flat(vb.store().get(n).unwrap().value());
+    assert_eq!((value("backbone.conv1.weight"), value("backbone.conv2.weight")), (vec![1.0; 3], vec![4.0; 3]));
+}

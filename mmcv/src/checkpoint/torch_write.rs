@@ -1,4 +1,7 @@
 //! Writing PyTorch's zip format, such that `torch.load(path, weights_only=True)` reads it.
+//!
+//! PyTorch 1.13's restricted reader knows no floats (2.0's does). What is ours alone, the state of a run, is JSON text
+//! therefore; a float in `meta` is one, since mmcv computes with it.
 
 use std::io::Write;
 use std::path::Path;
@@ -22,20 +25,15 @@ pub(super) fn write(path: &Path, checkpoint: &Checkpoint) -> Result<()> {
     p.text("state_dict");
     p.tensors(&checkpoint.state_dict).map_err(fail)?;
     if let Some(state) = &checkpoint.optimizer {
-        let json = serde_json::to_value(state).map_err(|e| fail(e.to_string()))?;
-        p.text("optimizer");
-        p.out.extend_from_slice(b"}(");
-        for (key, value) in json.as_object().into_iter().flatten() {
-            p.text(key);
-            p.json(value);
-        }
-        p.text("tensors");
+        // Not `optimizer`, whose content mmcv would take for PyTorch's own.
+        p.text("optimizer_state");
+        p.text(&serde_json::to_string(state).map_err(|e| fail(e.to_string()))?);
+        p.text("optimizer_tensors");
         p.tensors(&state.tensors).map_err(fail)?;
-        p.out.push(b'u');
     }
     if !checkpoint.extra.is_empty() {
         p.text("extra");
-        p.json_map(&checkpoint.extra);
+        p.text(&serde_json::to_string(&checkpoint.extra).map_err(|e| fail(e.to_string()))?);
     }
     if !checkpoint.extra_tensors.is_empty() {
         p.text("extra_tensors");

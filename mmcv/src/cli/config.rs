@@ -29,7 +29,7 @@ enum Command {
         #[arg(long, num_args = 1..)]
         cfg_options: Vec<String>,
     },
-    /// Say which file and line set a value.
+    /// Say which file and line set a value, and what it replaced.
     Explain {
         /// A .py, .toml, .yaml or .json config.
         file: PathBuf,
@@ -105,7 +105,13 @@ fn explain(config: &Config, key: &str) -> Result<String> {
         )));
     };
     let value = serde_json::to_string(node).unwrap_or_default();
-    Ok(format!("{key} = {value}\n  set at {}", node.origin))
+    let mut text = format!("{key} = {value}\n  set at {}", node.origin);
+    let mut origin = &node.origin;
+    while let Some(old) = &origin.over {
+        text += &format!("\n  over {}, set at {}", old.value, old.origin);
+        origin = &old.origin;
+    }
+    Ok(text)
 }
 
 fn diff(path: &str, a: &Node, b: &Node, lines: &mut Vec<String>) {

@@ -45,7 +45,7 @@ impl Config {
 
 fn load(path: &Path, chain: &mut Vec<PathBuf>, asked: &Origin) -> Result<Node> {
     let name: Arc<str> = path.to_string_lossy().into();
-    let at = |line| Origin { file: Some(name.clone()), line };
+    let at = |line| Origin::new(name.clone(), line);
     let fail = |origin: Origin, message: String| Error::Config { origin, path: String::new(), message };
     let real = path.canonicalize().map_err(|e| match asked.file {
         Some(_) => fail(asked.clone(), format!("base {} can't be read: {e}", path.display())),
@@ -62,8 +62,7 @@ fn load(path: &Path, chain: &mut Vec<PathBuf>, asked: &Origin) -> Result<Node> {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     let mut node = match extension {
         "py" => python::evaluate(&marked, &name)?,
-        "toml" => toml::from_str::<toml::Value>(&marked)
-            .map(|v| from_toml(v, &at(0)))
+        "toml" => from_toml(&marked, &name)
             .map_err(|e| fail(at(line_of(&marked, e.span().map_or(0, |s| s.start))), e.message().to_owned()))?,
         "json" => serde_json::from_str::<serde_json::Value>(&marked)
             .map(|v| placed(v.into(), &at(0)))
@@ -203,18 +202,51 @@ fn placed(mut node: Node, origin: &Origin) -> Node {
     node
 }
 
-pub(super) fn from_toml(value: toml::Value, origin: &Origin) -> Node {
-    use toml::Value as T;
-    let value = match value {
-        T::String(s) => Value::Str(s),
-        T::Integer(i) => Value::Int(i),
-        T::Float(f) => Value::Float(f),
-        T::Boolean(b) => Value::Bool(b),
-        T::Datetime(d) => Value::Str(d.to_string()),
-        T::Array(a) => Value::List(a.into_iter().map(|v| from_toml(v, origin)).collect()),
-        T::Table(t) => Value::Dict(t.into_iter().map(|(k, v)| (k, from_toml(v, origin))).collect()),
-    };
-    Node { value, origin: origin.clone() }
+/// A TOML text with the line of every value.
+fn from_toml(text: &str, name: &Arc<str>) -> Result<Node, toml::de::Error> {
+    let value: toml::Value = toml::from_str(text)?;
+    let places = toml::de::DeTable::parse(text)?;
+    let lines = Lines { name: name.clone(), ends: text.match_indices('\n').map(|(at, _)| at).collect() };
+    let root = toml::de::DeValue::Table(places.into_inner());
+    Ok(lines.node(value, &root, Origin::new(name.clone(), 1)))
+}
+
+struct Lines {
+    name: Arc<str>,
+    /// Offsets of the line ends.
+    ends: Vec<usize>,
+}
+
+impl Lines {
+    fn at(&self, offset: usize) -> Origin {
+        Origin::new(self.name.clone(), self.ends.partition_point(|end| *end < offset) as u32 + 1)
+    }
+
+    /// Values from the one tree, places from the other; both are of one text.
+    fn node(&self, value: toml::Value, place: &toml::de::DeValue<'_>, origin: Origin) -> Node {
+        use toml::Value as T;
+        let child = |v, p: Option<&toml::Spanned<toml::de::DeValue<'_>>>| match p {
+            Some(p) => self.node(v, p.get_ref(), self.at(p.span().start)),
+            None => self.node(v, place, origin.clone()),
+        };
+        let value = match value {
+            T::String(s) => Value::Str(s),
+            T::Integer(i) => Value::Int(i),
+            T::Float(f) => Value::Float(f),
+            T::Boolean(b) => Value::Bool(b),
+            T::Datetime(d) => Value::Str(d.to_string()),
+            T::Array(a) => Value::List(a.into_iter().enumerate().map(|(i, v)| child(v, place.get(i))).collect()),
+            T::Table(t) => Value::Dict(
+                t.into_iter()
+                    .map(|(k, v)| {
+                        let node = child(v, place.get(k.as_str()));
+                        (k, node)
+                    })
+                    .collect(),
+            ),
+        };
+        Node { value, origin }
+    }
 }
 
 #[cfg(test)]
@@ -268,6 +300,39 @@ mod tests {
         let config = read(&[("t.py", "_base_ = 'b.py'\nx = 1"), ("b.py", "\nm = dict(\n  depth=50)")]).unwrap();
         let origin = config.root.at("m.depth").unwrap().origin.to_string();
         assert!(origin.ends_with("b.py:3"), "{origin}");
+    }
+
+    #[test]
+    fn a_toml_value_knows_its_line() {
+        let text =
+            "a = 1\n\n[m]\ndepth = 50\nlist = [\n  1,\n  { x = 2 },\n]\n[[m.heads]]\nn = 1\n[[m.heads]]\nn = 2\n";
+        let config = read(&[("t.toml", text)]).unwrap();
+        let line = |key: &str| config.root.at(key).unwrap().origin.line;
+        let keys = ["a", "m", "m.depth", "m.list.0", "m.list.1.x", "m.heads.0.n", "m.heads.1", "m.heads.1.n"];
+        assert_eq!(keys.map(line), [1, 3, 4, 6, 7, 10, 11, 12]);
+        let e = config.root.at("m").unwrap().parse::<std::collections::HashMap<String, i64>>().unwrap_err().to_string();
+        assert!(e.contains("t.toml:5: list"), "{e}");
+    }
+
+    #[test]
+    fn a_value_knows_what_it_replaced() {
+        let files = [
+            ("t.py", "_base_ = 'b.toml'\nm = dict(\n  depth=18)\nn = dict(_delete_=True, y=1)"),
+            ("b.toml", "_base_ = \"c.json\"\n[m]\ndepth = 50\n"),
+            ("c.json", r#"{"m": {"depth": 101, "type": "A"}, "n": {"x": 1}}"#),
+        ];
+        let mut config = read(&files).unwrap();
+        config.merge_options(&["m.depth=34"]).unwrap();
+        let mut chain = Vec::new();
+        let mut origin = &config.root.at("m.depth").unwrap().origin;
+        while let Some(old) = &origin.over {
+            let file = old.origin.to_string();
+            chain.push(format!("{} {}", old.value, file.rsplit('/').next().unwrap()));
+            origin = &old.origin;
+        }
+        assert_eq!(chain, ["18 t.py:3", "50 b.toml:3", "101 c.json"]);
+        assert_eq!(config.root.at("n").unwrap().origin.over.as_ref().unwrap().value, r#"{"x":1}"#);
+        assert!(config.root.at("m.type").unwrap().origin.over.is_none());
     }
 
     #[test]

@@ -13,8 +13,9 @@ pub const DELETE: &str = "_delete_";
 pub fn merge(over: Node, base: &mut Node, list_keys: bool) -> Result<()> {
     let origin = over.origin.clone();
     let Value::Dict(over) = over.value else {
-        base.value = over.value;
-        base.origin = origin;
+        let mut over = Node { value: over.value, origin };
+        over.replaces(base);
+        *base = over;
         return Ok(());
     };
     match &mut base.value {
@@ -49,12 +50,16 @@ fn merge_dict(over: IndexMap<String, Node>, base: &mut IndexMap<String, Node>, l
             Some(old) if node.as_dict().is_some() => {
                 let delete = node.as_dict_mut().and_then(|d| d.shift_remove(DELETE));
                 if delete.is_some_and(|d| d.as_bool().unwrap_or(true)) {
+                    node.replaces(old);
                     *old = node;
                 } else {
                     merge(node, old, list_keys).map_err(|e| e.under(&key))?;
                 }
             }
-            Some(old) => *old = node,
+            Some(old) => {
+                node.replaces(old);
+                *old = node;
+            }
             None => {
                 base.insert(key, node);
             }

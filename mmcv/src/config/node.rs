@@ -15,6 +15,24 @@ pub struct Origin {
     pub file: Option<Arc<str>>,
     /// 1-based line, 0 when unknown.
     pub line: u32,
+    /// The value that this one replaced, of a base file or below `--cfg-options`.
+    pub over: Option<Arc<Replaced>>,
+}
+
+/// A value that another one replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replaced {
+    /// What it was, as JSON; long ones are cut.
+    pub value: String,
+    /// Where it was set, and what it had replaced itself.
+    pub origin: Origin,
+}
+
+impl Origin {
+    /// A line of a file.
+    pub fn new(file: impl Into<Arc<str>>, line: u32) -> Self {
+        Self { file: Some(file.into()), line, over: None }
+    }
 }
 
 impl fmt::Display for Origin {
@@ -194,6 +212,15 @@ impl Node {
     /// Reads it into `T`; an error names file, line, dotted key and what is allowed.
     pub fn parse<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
         super::from_node(self)
+    }
+
+    /// Remembers that this node replaces `old`.
+    pub(super) fn replaces(&mut self, old: &Node) {
+        let mut value = serde_json::to_string(old).unwrap_or_default();
+        if value.chars().count() > 80 {
+            value = value.chars().take(77).chain("...".chars()).collect();
+        }
+        self.origin.over = Some(Arc::new(Replaced { value, origin: old.origin.clone() }));
     }
 
     /// A config error about this node.

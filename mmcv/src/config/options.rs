@@ -8,7 +8,7 @@ use crate::error::{Error, Result, did_you_mean};
 
 /// Lays the options over `root`; the warnings name keys that were not there.
 pub(super) fn apply<S: AsRef<str>>(root: &mut Node, options: &[S]) -> Result<Vec<String>> {
-    let origin = Origin { file: Some("--cfg-options".into()), line: 0 };
+    let origin = Origin::new("--cfg-options", 0);
     let mut warnings = Vec::new();
     for option in options {
         let option = option.as_ref();

@@ -72,7 +72,7 @@ pub enum Initializer {
         #[serde(default = "one")]
         std: f64,
     },
-    /// Normal, redrawn outside `[a, b]`.
+    /// Normal, cut to `[a, b]`.
     TruncNormal {
         /// Mean.
         #[serde(default)]

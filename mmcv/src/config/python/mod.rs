@@ -27,7 +27,7 @@ pub(super) fn evaluate(source: &str, name: &Arc<str>) -> Result<Node> {
     let body = module.into_syntax().body;
     run.block(&body)?;
     let vars = run.vars.into_iter().filter(|(k, _)| !k.starts_with("__")).collect();
-    Ok(Node { value: Value::Dict(vars), origin: Origin { file: Some(name.clone()), line: 1 } })
+    Ok(Node { value: Value::Dict(vars), origin: Origin::new(name.clone(), 1) })
 }
 
 /// Python's `str()` of a value.
@@ -62,7 +62,7 @@ struct Eval<'a> {
 
 impl Eval<'_> {
     fn origin(&self, range: TextRange) -> Origin {
-        Origin { file: Some(self.name.clone()), line: line_of(self.source, range.start().to_usize()) }
+        Origin::new(self.name.clone(), line_of(self.source, range.start().to_usize()))
     }
 
     fn fail(&self, range: TextRange, message: impl Into<String>) -> Error {
