@@ -396,7 +396,9 @@ impl Gather {
         if total == 0 || m_all == 0 {
             return;
         }
-        let channels = (DEPTH / kk).clamp(1, self.k);
+        // Where results are scattered, blocks twice as deep save half of the scattering.
+        let depth = if self.spread == [1, 1] { DEPTH } else { 2 * DEPTH };
+        let channels = (depth / kk).clamp(1, self.k);
         // Balanced blocks of channels.
         let channels = self.k.div_ceil(self.k.div_ceil(channels));
 
