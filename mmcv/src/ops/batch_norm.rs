@@ -26,7 +26,7 @@ simd! {
 }
 simd! {
     /// Sums of `g` and of `g (x - mean)` over one block, `g` the gradient, 0 where `clip` is and `y` was clipped.
-    fn grad_sums(x: &[f32], g: &[f32], y: &[f32], mean: f32, clip: bool) -> (f64, f64) {
+    pub(super) fn grad_sums(x: &[f32], g: &[f32], y: &[f32], mean: f32, clip: bool) -> (f64, f64) {
         let (mut a, mut b) = ([0.0f32; LANES], [0.0f32; LANES]);
         let whole = x.len() / LANES * LANES;
         for i in (0..whole).step_by(LANES) {
@@ -51,7 +51,7 @@ simd! {
     }
 }
 simd! {
-    fn affine(x: &[f32], scale: f32, shift: f32, out: &mut [f32]) {
+    pub(super) fn affine(x: &[f32], scale: f32, shift: f32, out: &mut [f32]) {
         for (o, x) in out.iter_mut().zip(x) {
             *o = x * scale + shift;
         }
@@ -75,7 +75,7 @@ simd! {
 }
 simd! {
     /// `p g - q (x - mean) - r`, `g` as in [`grad_sums`].
-    fn input_grad(x: &[f32], g: &[f32], y: &[f32], clip: bool, k: [f32; 4], out: &mut [f32]) {
+    pub(super) fn input_grad(x: &[f32], g: &[f32], y: &[f32], clip: bool, k: [f32; 4], out: &mut [f32]) {
         let [p, q, r, mean] = k;
         for (((o, x), g), y) in out.iter_mut().zip(x).zip(g).zip(y) {
             let g = if clip && *y <= 0.0 { 0.0 } else { *g };
@@ -92,7 +92,7 @@ simd! {
 }
 
 /// Mean and sum of squared distances from it, of channel `c`; blocks are merged by Chan's formula.
-fn moments(x: &[f32], (n, channels, size): (usize, usize, usize), c: usize) -> (f64, f64) {
+pub(super) fn moments(x: &[f32], (n, channels, size): (usize, usize, usize), c: usize) -> (f64, f64) {
     let (mut count, mut mean, mut m2) = (0.0f64, 0.0f64, 0.0f64);
     let mut merge = |block: &[f32]| {
         let len = block.len() as f64;
@@ -229,7 +229,7 @@ impl BatchNorm {
                     let dadd = add.filter(|a| a.track_op() && clip).map(|_| {
                         build(y.len(), CHUNK, |at, out| {
                             let end = at + out.len();
-                            super::activation::relu_grad_into(&y[at..end], &g[at..end], out);
+                            super::relu::relu_grad_into(&y[at..end], &g[at..end], out);
                         })
                     });
                     Ok((dx, dwb, dadd))

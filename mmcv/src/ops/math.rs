@@ -46,10 +46,45 @@ pub(crate) fn ln_1p(x: f32) -> f32 {
 
 /// `1 / (1 + e^-x)`.
 #[inline(always)]
-#[allow(dead_code)]
 pub(crate) fn sigmoid(x: f32) -> f32 {
     let e = exp(-x.abs());
     (if x >= 0.0 { 1.0 } else { e }) / (1.0 + e)
+}
+
+/// Hyperbolic tangent.
+#[inline(always)]
+pub(crate) fn tanh(x: f32) -> f32 {
+    let z = x * x;
+    let mut p = -5.704_988_7e-3;
+    p = p * z + 2.063_908_9e-2;
+    p = p * z - 5.373_971_6e-2;
+    p = p * z + 1.333_144_2e-1;
+    p = p * z - 3.333_328e-1;
+    let near = p * z * x + x;
+    let e = exp(-2.0 * x.abs());
+    let far = ((1.0 - e) / (1.0 + e)).copysign(x);
+    if x.abs() < 0.625 { near } else { far }
+}
+
+/// Error function, by a rational function of x² on [-4, 4].
+#[inline(always)]
+pub(crate) fn erf(x: f32) -> f32 {
+    let c = if x > 4.0 { 4.0 } else { x };
+    let c = if c < -4.0 { -4.0 } else { c };
+    let z = c * c;
+    let mut p = -2.726_142_3e-10;
+    p = p * z + 2.770_681_4e-8;
+    p = p * z - 2.101_024e-6;
+    p = p * z - 5.692_506_4e-5;
+    p = p * z - 7.349_906_3e-4;
+    p = p * z - 2.954_599_8e-3;
+    p = p * z - 1.609_603_3e-2;
+    let mut q = -1.456_607_2e-5;
+    q = q * z - 2.133_740_6e-4;
+    q = q * z - 1.682_827e-3;
+    q = q * z - 7.373_329e-3;
+    q = q * z - 1.426_473_9e-2;
+    c * p / q
 }
 
 #[cfg(test)]
@@ -69,6 +104,26 @@ mod tests {
             assert!(near(ln_1p(small * 1e-6), f64::from(small * 1e-6).ln_1p()), "{small}");
             x += 0.0137;
         }
+        let mut x = -12.0f32;
+        while x < 12.0 {
+            for x in [x, x * 1e-3] {
+                let wanted = f64::from(x).tanh();
+                assert!((f64::from(tanh(x)) - wanted).abs() <= 3e-7 * wanted.abs(), "{x}: {}", tanh(x));
+            }
+            x += 0.0137;
+        }
+        // math.erf of Python
+        for (x, wanted) in [
+            (1e-4f32, 1.1283791633342489e-4),
+            (0.3, 0.3286267594591274),
+            (1.0, 0.8427007929497148),
+            (2.5, 0.999593047982555),
+            (6.0, 1.0),
+        ] {
+            assert!((f64::from(erf(x)) - wanted).abs() <= 3e-7 * wanted, "{x}: {}", erf(x));
+            assert_eq!(erf(-x), -erf(x));
+        }
+        assert!(tanh(f32::NAN).is_nan() && erf(f32::NAN).is_nan());
         assert!(exp(f32::NAN).is_nan() && ln_1p(f32::NAN).is_nan() && sigmoid(f32::NAN).is_nan());
         assert_eq!((exp(f32::INFINITY), exp(f32::NEG_INFINITY), exp(0.0)), (f32::INFINITY, 0.0, 1.0));
         assert_eq!((sigmoid(f32::INFINITY), sigmoid(f32::NEG_INFINITY)), (1.0, 0.0));

@@ -6,26 +6,44 @@
 #[macro_use]
 mod kernel;
 
-mod activation;
 mod batch_norm;
 #[allow(unsafe_code)] // hand-vectorised kernels over raw pointers
 pub mod conv;
+mod dropout;
 mod focal_loss;
 #[allow(unsafe_code)] // SIMD intrinsics
 pub mod gemm;
+mod group_norm;
 mod interpolate;
 mod math;
 mod max_pool;
 mod nms;
+mod pixel_shuffle;
+mod relu;
+mod resample;
+mod softmax;
+mod unary;
 
-pub use activation::{add_relu, relu};
 pub use batch_norm::{batch_norm, batch_norm_act, batch_norm_train, batch_norm_train_act};
 pub use conv::{Conv2dConfig, PackedCache, PackedConv2d, conv_transpose2d, conv2d, fold_batch_norm};
+pub use dropout::{drop_path, dropout, dropout_channels};
 pub use focal_loss::{focal_loss, sigmoid_focal_loss};
 pub use gemm::{Act, linear};
+pub use group_norm::{group_norm, instance_norm, layer_norm};
 pub use interpolate::{interpolate_bilinear, interpolate_nearest};
 pub use max_pool::max_pool2d;
 pub use nms::{NmsConfig, NmsType, SoftNmsMethod, batched_nms, nms, soft_nms};
+pub use pixel_shuffle::{pixel_shuffle, pixel_unshuffle};
+pub use relu::{add_relu, relu};
+pub use resample::{
+    AvgPoolOptions, adaptive_avg_pool, adaptive_avg_pool2d, avg_pool, avg_pool2d, interpolate_area,
+    interpolate_bicubic, interpolate_linear, interpolate_nearest_nd,
+};
+pub use softmax::{log_softmax, softmax, softmax_last};
+pub use unary::{
+    clamp, elu, gelu, gelu_tanh, hardsigmoid, hardswish, hardtanh, leaky_relu, mish, prelu, relu6, sigmoid, silu,
+    softplus, tanh,
+};
 
 #[cfg(test)]
 mod testing;

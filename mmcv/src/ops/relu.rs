@@ -1,4 +1,4 @@
-//! Activations, alone and fused with a sum.
+//! ReLU, alone and fused with a sum; the other activations are in `unary.rs`.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
