@@ -4,7 +4,7 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::kernel::{CHUNK, LANES, build, planes, sum, to_vec, values, with_values};
+use super::kernel::{LANES, build_elements, planes, sum, to_vec, values, with_values};
 
 /// Elements over which f32 partial sums run before they are added up in f64.
 const BLOCK: usize = 4096;
@@ -141,7 +141,7 @@ struct BatchNorm {
 
 impl BatchNorm {
     fn forward(&self, x: &[f32], wb: &[f32], add: Option<&[f32]>, dims: (usize, usize, usize)) -> Vec<f32> {
-        let (_, channels, size) = dims;
+        let (n, channels, size) = dims;
         let (weight, bias) = wb.split_at(channels);
         let factors: Vec<(f32, f32)> = (0..channels)
             .map(|c| {
@@ -149,7 +149,7 @@ impl BatchNorm {
                 (scale, bias[c] - self.mean[c] * scale)
             })
             .collect();
-        each_plane(dims, |at, out| {
+        build_elements(n * channels * size, size, |at, out| {
             let (scale, shift) = factors[at / size % channels];
             let x = &x[at..at + out.len()];
             match add {
@@ -212,7 +212,7 @@ impl BatchNorm {
                                 ]
                             })
                             .collect();
-                        each_plane(dims, |at, out| {
+                        build_elements(n * channels * size, size, |at, out| {
                             let (k, end) = (factors[at / size % channels], at + out.len());
                             if self.train {
                                 input_grad(&x_values[at..end], &g[at..end], &y[at..end], clip, k, out);
@@ -227,7 +227,7 @@ impl BatchNorm {
                         weights.chain(sums.iter().map(|(g, _)| *g as f32)).collect::<Vec<f32>>()
                     });
                     let dadd = add.filter(|a| a.track_op() && clip).map(|_| {
-                        build(y.len(), CHUNK, |at, out| {
+                        build_elements(y.len(), y.len(), |at, out| {
                             let end = at + out.len();
                             super::relu::relu_grad_into(&y[at..end], &g[at..end], out);
                         })
@@ -245,30 +245,6 @@ impl BatchNorm {
         };
         Ok((to_tensor(dx, x)?, to_tensor(dwb, wb)?, dadd))
     }
-}
-
-/// Fills planes, several in a piece when they are small.
-fn each_plane((n, channels, size): (usize, usize, usize), f: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
-    let total = n * channels * size;
-    if size == 0 {
-        return Vec::new();
-    }
-    let whole = CHUNK / size * size;
-    // Big planes are cut up, each piece within one plane.
-    let parts = size.div_ceil(CHUNK);
-    if parts > 1 {
-        let piece = size.div_ceil(parts);
-        return build(total, size, |start, plane: &mut [f32]| {
-            for (i, out) in plane.chunks_mut(piece).enumerate() {
-                f(start + i * piece, out);
-            }
-        });
-    }
-    build(total, whole.max(size), |start, group: &mut [f32]| {
-        for (i, out) in group.chunks_mut(size).enumerate() {
-            f(start + i * size, out);
-        }
-    })
 }
 
 fn dims_of(l: &Layout) -> Result<(usize, usize, usize)> {

@@ -3,7 +3,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
-use super::kernel::{CHUNK, build, values, with_values};
+use super::kernel::{build, build_elements, values, with_values};
 use crate::Rng;
 use crate::rng::splitmix64;
 
@@ -29,7 +29,7 @@ impl Dropout {
     fn apply(self, x: &[f32]) -> Vec<f32> {
         let Self { seed, limit, unit, scale } = self;
         if unit == 1 {
-            return build(x.len(), CHUNK, |at, out| {
+            return build_elements(x.len(), x.len(), |at, out| {
                 drop_elements(&x[at..at + out.len()], seed, limit, at as u64, scale, out);
             });
         }

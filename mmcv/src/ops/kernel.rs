@@ -67,13 +67,6 @@ pub(crate) fn planes(op: &str, t: &Tensor) -> Result<(usize, usize, usize)> {
 /// A vector of `n`, filled in parallel by `f(offset, piece)` over pieces of `chunk` elements (the last may be shorter).
 /// A piece is all zeros when `f` gets it, and never empty.
 pub(crate) fn build<T: Copy + Default + Send>(n: usize, chunk: usize, f: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
-    fn zeroed<T: Copy + Default>(piece: &mut [MaybeUninit<T>]) -> &mut [T] {
-        for v in piece.iter_mut() {
-            v.write(T::default());
-        }
-        // SAFETY: each element was just written; MaybeUninit<T> has T's layout.
-        unsafe { &mut *(std::ptr::from_mut(piece) as *mut [T]) }
-    }
     if n == 0 {
         return Vec::new();
     }
@@ -89,6 +82,40 @@ pub(crate) fn build<T: Copy + Default + Send>(n: usize, chunk: usize, f: impl Fn
     // SAFETY: the pieces cover the first n elements and each was written in full.
     unsafe { out.set_len(n) };
     out
+}
+
+/// A vector of `n`, filled by an element-wise `f(offset, piece)` in parallel. Pieces are small enough for the first-level
+/// cache, start at zero and lie between multiples of `unit` (the size of a plane; `n` where that doesn't matter).
+pub(crate) fn build_elements(n: usize, unit: usize, f: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+    const PIECE: usize = 4096;
+    let unit = unit.max(1);
+    let mut out: Vec<f32> = Vec::with_capacity(n);
+    let fill = |start: usize, group: &mut [MaybeUninit<f32>]| {
+        let (mut at, end) = (start, start + group.len());
+        while at < end {
+            let len = PIECE.min(unit - at % unit).min(end - at);
+            f(at, zeroed(&mut group[at - start..at - start + len]));
+            at += len;
+        }
+    };
+    let room = &mut out.spare_capacity_mut()[..n];
+    if n <= 2 * CHUNK {
+        fill(0, room);
+    } else {
+        room.par_chunks_mut(2 * CHUNK).enumerate().for_each(|(i, group)| fill(i * 2 * CHUNK, group));
+    }
+    // SAFETY: the groups cover the first n elements and each was written in full.
+    unsafe { out.set_len(n) };
+    out
+}
+
+/// The piece with zeros in it.
+fn zeroed<T: Copy + Default>(piece: &mut [MaybeUninit<T>]) -> &mut [T] {
+    for v in piece.iter_mut() {
+        v.write(T::default());
+    }
+    // SAFETY: each element was just written; MaybeUninit<T> has T's layout.
+    unsafe { &mut *(std::ptr::from_mut(piece) as *mut [T]) }
 }
 
 /// Lanes of the partial sums: enough to fill the pipelines of 8-wide vectors.

@@ -1,10 +1,9 @@
 //! Non-maximum suppression, hard and soft (Bodla et al., ICCV 2017, <https://arxiv.org/abs/1704.04503>): mmcv's `nms.py`.
 
-use std::cmp::Ordering;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::sort::{descending, order_of};
 use crate::{Error, Result};
 
 /// `dict(type='nms', iou_threshold=0.5)`: the fields of both kinds and those that batched suppression takes.
@@ -139,18 +138,6 @@ impl NmsConfig {
         }
         Ok((keep.iter().map(|i| scores[*i]).collect(), keep))
     }
-}
-
-/// Descending, NaN first, as torch sorts.
-fn descending(a: f32, b: f32) -> Ordering {
-    b.partial_cmp(&a).unwrap_or_else(|| b.is_nan().cmp(&a.is_nan()))
-}
-
-/// Places of `scores`, best first; equals keep their order.
-fn order_of(scores: &[f32]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|a, b| descending(scores[*a], scores[*b]));
-    order
 }
 
 /// C++'s `std::max` and `std::min`, which differ from Rust's for NaN.

@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
-use super::kernel::{CHUNK, build, values, with_values};
+use super::kernel::{build_elements, values, with_values};
 
 simd! {
     fn relu_into(x: &[f32], out: &mut [f32]) {
@@ -32,7 +32,7 @@ simd! {
 fn relu_grad(op: &str, res: &Tensor, grad: &Tensor) -> Result<Tensor> {
     let out = with_values(op, res, |y| {
         with_values(op, grad, |g| {
-            Ok(build(y.len(), CHUNK, |at, out| {
+            Ok(build_elements(y.len(), y.len(), |at, out| {
                 let end = at + out.len();
                 relu_grad_into(&y[at..end], &g[at..end], out);
             }))
@@ -50,7 +50,7 @@ impl CustomOp1 for Relu {
 
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = values("relu", s, l)?;
-        let out = build(x.len(), CHUNK, |at, out| relu_into(&x[at..at + out.len()], out));
+        let out = build_elements(x.len(), x.len(), |at, out| relu_into(&x[at..at + out.len()], out));
         Ok((CpuStorage::F32(out), l.shape().clone()))
     }
 
@@ -73,7 +73,7 @@ impl CustomOp2 for AddRelu {
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let (x, y) = (values("add_relu", s1, l1)?, values("add_relu", s2, l2)?);
-        let out = build(x.len(), CHUNK, |at, out| {
+        let out = build_elements(x.len(), x.len(), |at, out| {
             let end = at + out.len();
             add_relu_into(&x[at..end], &y[at..end], out);
         });

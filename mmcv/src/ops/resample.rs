@@ -3,7 +3,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
-use super::kernel::{build, sum, values, with_values};
+use super::kernel::{CHUNK, build, sum, values, with_values};
 use super::max_pool::pooled;
 
 /// For each output position of one axis, the input positions it reads (a range) and their weights.
@@ -15,6 +15,8 @@ struct Taps {
     weights: Vec<Vec<f32>>,
     /// Each output is its one input.
     identity: bool,
+    /// There is one output, and it weighs all inputs alike.
+    mean: bool,
 }
 
 impl Taps {
@@ -34,7 +36,8 @@ impl Taps {
         }
         let identity =
             input == output && start.iter().zip(&weights).enumerate().all(|(i, (s, w))| *s == i && *w == [1.0]);
-        Self { input, start, weights, identity }
+        let mean = output == 1 && weights[0].len() == input && weights[0].iter().all(|w| *w == weights[0][0]);
+        Self { input, start, weights, identity, mean }
     }
 
     fn output(&self) -> usize {
@@ -61,7 +64,7 @@ impl Taps {
             for (i, (start, weights)) in self.start.iter().zip(&self.weights).enumerate() {
                 if inner == 1 {
                     let x = &x[*start..*start + weights.len()];
-                    out[i] = weigh(x, weights);
+                    out[i] = x.iter().zip(weights).map(|(x, w)| x * w).sum();
                     continue;
                 }
                 let row = &mut out[i * inner..(i + 1) * inner];
@@ -72,14 +75,6 @@ impl Taps {
             }
         }
     }
-}
-
-/// The weighted sum of one row; equal weights of many are a sum.
-fn weigh(x: &[f32], weights: &[f32]) -> f32 {
-    if weights.len() > 32 && weights.iter().all(|w| *w == weights[0]) {
-        return (sum(x) * f64::from(weights[0])) as f32;
-    }
-    x.iter().zip(weights).map(|(x, w)| x * w).sum()
 }
 
 simd! {
@@ -103,6 +98,15 @@ impl Resample {
         // Axes that shrink first, so that less is left to do.
         let mut order: Vec<usize> = (0..self.taps.len()).filter(|i| !self.taps[*i].identity).collect();
         order.sort_by_key(|i| self.taps[*i].output() > self.taps[*i].input);
+        if self.taps.iter().all(|t| t.mean) {
+            let weight: f64 = self.taps.iter().map(|t| f64::from(t.weights[0][0])).product();
+            let total = |x: &[f32]| x.chunks(4096).map(sum).sum::<f64>();
+            return build(planes, CHUNK.div_ceil(input), |at, out: &mut [f32]| {
+                for (o, x) in out.iter_mut().zip(x[at * input..].chunks_exact(input)) {
+                    *o = (total(x) * weight) as f32;
+                }
+            });
+        }
         build(planes * output, output, |at, out: &mut [f32]| {
             let x = &x[at / output * input..][..input];
             let mut dims: Vec<usize> = self.taps.iter().map(|t| t.input).collect();

@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
-use super::kernel::{CHUNK, build, planes, sum, values, with_values};
+use super::kernel::{build_elements, planes, sum, values, with_values};
 use super::math::{erf, exp, ln_1p, sigmoid as sigmoid_of, tanh as tanh_of};
 
 /// A function and its derivative.
@@ -36,14 +36,14 @@ impl<F: Unary> CustomOp1 for Map<F> {
 
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = values(F::NAME, s, l)?;
-        let out = build(x.len(), CHUNK, |at, out| map(self.0, &x[at..at + out.len()], out));
+        let out = build_elements(x.len(), x.len(), |at, out| map(self.0, &x[at..at + out.len()], out));
         Ok((CpuStorage::F32(out), l.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let out = with_values(F::NAME, x, |x| {
             with_values(F::NAME, grad, |g| {
-                Ok(build(x.len(), CHUNK, |at, out| {
+                Ok(build_elements(x.len(), x.len(), |at, out| {
                     let end = at + out.len();
                     map_slope(self.0, &x[at..end], &g[at..end], out);
                 }))
@@ -187,7 +187,7 @@ impl CustomOp2 for Prelu {
         let (x, weight) = (values("prelu", s1, l1)?, values("prelu", s2, l2)?);
         let channels = l1.dims()[1];
         let size: usize = l1.dims()[2..].iter().product();
-        let out = build(x.len(), size, |at, out| {
+        let out = build_elements(x.len(), size, |at, out| {
             let slope = weight_at(weight, at / size, channels);
             map(LeakyRelu { slope }, &x[at..at + out.len()], out);
         });
@@ -200,7 +200,7 @@ impl CustomOp2 for Prelu {
         let (dx, dw) = with_values(OP, x, |x| {
             with_values(OP, w, |weight| {
                 with_values(OP, grad, |g| {
-                    let dx = build(x.len(), size, |at, out| {
+                    let dx = build_elements(x.len(), size, |at, out| {
                         let (slope, end) = (weight_at(weight, at / size, channels), at + out.len());
                         map_slope(LeakyRelu { slope }, &x[at..end], &g[at..end], out);
                     });
