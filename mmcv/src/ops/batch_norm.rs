@@ -395,6 +395,7 @@ pub fn batch_norm_train_act(
 }
 
 #[cfg(test)]
+#[allow(clippy::approx_constant)] // printed numbers
 mod tests {
     use super::super::testing::{check_gradient, close, grad, tensor, var, wave, weighted_grad};
     use super::*;

@@ -206,6 +206,7 @@ pub fn cross_entropy(
 }
 
 #[cfg(test)]
+#[allow(clippy::approx_constant)] // printed numbers
 mod tests {
     use candle_core::Device;
 

@@ -181,6 +181,7 @@ pub fn bce_with_logits(pred: &Tensor, target: &Tensor, pos_weight: Option<&[f32]
 }
 
 #[cfg(test)]
+#[allow(clippy::approx_constant)] // printed numbers
 mod tests {
     use super::super::testing::{check_gradient, close, grad, tensor, var, wave, weighted_grad, weights};
     use super::*;

@@ -219,6 +219,7 @@ pub fn grid_sample(
 }
 
 #[cfg(test)]
+#[allow(clippy::approx_constant)] // printed numbers
 mod tests {
     use super::super::testing::{check_gradient, close, grad, var, wave, weighted_grad, weights};
     use super::*;

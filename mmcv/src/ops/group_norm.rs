@@ -291,6 +291,7 @@ pub fn layer_norm(x: &Tensor, axes: usize, weight: Option<&Tensor>, bias: Option
 }
 
 #[cfg(test)]
+#[allow(clippy::approx_constant)] // printed numbers
 mod tests {
     use candle_core::Var;
 

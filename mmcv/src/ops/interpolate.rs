@@ -232,6 +232,7 @@ pub fn interpolate_bilinear(x: &Tensor, size: (usize, usize), align_corners: boo
 }
 
 #[cfg(test)]
+#[allow(clippy::approx_constant)] // printed numbers
 mod tests {
     use super::super::testing::{check_gradient, close, grad, var, wave, weighted_grad};
     use super::*;

@@ -417,6 +417,7 @@ pub fn adaptive_max_pool2d(x: &Tensor, output: (usize, usize)) -> Result<Tensor>
 }
 
 #[cfg(test)]
+#[allow(clippy::approx_constant)] // printed numbers
 mod tests {
     use super::super::testing::{check_gradient, close, grad, var, wave, weighted_grad};
     use super::*;

@@ -302,6 +302,7 @@ pub fn interpolate_bicubic(x: &Tensor, size: (usize, usize), align_corners: bool
 }
 
 #[cfg(test)]
+#[allow(clippy::approx_constant)] // printed numbers
 mod tests {
     use super::super::testing::{check_gradient, close, grad, var, wave, weighted_grad};
     use super::*;

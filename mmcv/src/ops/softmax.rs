@@ -224,6 +224,7 @@ pub fn log_softmax(x: &Tensor, axis: impl Dim) -> Result<Tensor> {
 }
 
 #[cfg(test)]
+#[allow(clippy::approx_constant)] // printed numbers
 mod tests {
     use super::super::testing::{check_gradient, close, grad, tensor, var, wave, weighted_grad};
     use super::*;

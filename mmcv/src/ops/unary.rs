@@ -236,6 +236,7 @@ pub fn prelu(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
 }
 
 #[cfg(test)]
+#[allow(clippy::approx_constant)] // printed numbers
 mod tests {
     use super::super::testing::{check_gradient, close, grad, var, wave, weighted_grad};
     use super::*;

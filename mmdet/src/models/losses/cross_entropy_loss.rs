@@ -1,80 +1,14 @@
 //! Cross entropy of softmax, of sigmoid and of masks: mmdet's `cross_entropy_loss.py`.
 
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
+use candle_core::{DType, Result, Tensor, bail};
+use mmcv::ops::{self, bce_with_logits};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::element::{GRAIN, bce_with_logits, values};
 use super::utils::{Loss, Reduction, one, weight_reduce_loss};
 
 /// torch's default, which is no label.
 const IGNORE: i64 = -100;
-
-/// `-log softmax` of each row at its label.
-#[derive(Clone)]
-struct Softmax {
-    /// The label and its factor (0 when ignored) of each row.
-    labels: Vec<(usize, f32)>,
-    classes: usize,
-}
-
-impl CustomOp1 for Softmax {
-    fn name(&self) -> &'static str {
-        "cross_entropy"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = values(self.name(), storage, layout)?;
-        let out: Vec<f32> = (x.par_chunks_exact(self.classes), &self.labels)
-            .into_par_iter()
-            .with_min_len((GRAIN / self.classes).max(1))
-            .map(|(row, (label, factor))| {
-                if *factor == 0.0 {
-                    return 0.0;
-                }
-                let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let sum: f32 = row.iter().map(|v| (v - max).exp()).sum();
-                factor * (sum.ln() - (row[*label] - max))
-            })
-            .collect();
-        let shape = Shape::from(out.len());
-        Ok((CpuStorage::F32(out), shape))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let slopes = x.apply_op1_no_bwd(&Slopes(self.clone()))?;
-        Ok(Some(slopes.broadcast_mul(&grad.unsqueeze(1)?)?))
-    }
-}
-
-/// The derivatives of [`Softmax`], `[N, C]`.
-struct Slopes(Softmax);
-
-impl CustomOp1 for Slopes {
-    fn name(&self) -> &'static str {
-        "cross_entropy_backward"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = values(self.name(), storage, layout)?;
-        let classes = self.0.classes;
-        let mut out = vec![0.0f32; x.len()];
-        (out.par_chunks_exact_mut(classes), x.par_chunks_exact(classes), &self.0.labels)
-            .into_par_iter()
-            .with_min_len((GRAIN / classes).max(1))
-            .filter(|(_, _, (_, factor))| *factor != 0.0)
-            .for_each(|(out, row, (label, factor))| {
-                let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let sum: f32 = row.iter().map(|v| (v - max).exp()).sum();
-                for (i, (o, v)) in out.iter_mut().zip(row).enumerate() {
-                    let p = (v - max).exp() / sum;
-                    *o = factor * if i == *label { p - 1.0 } else { p };
-                }
-            });
-        Ok((CpuStorage::F32(out), layout.shape().clone()))
-    }
-}
 
 fn integers(labels: &Tensor) -> Result<Vec<i64>> {
     labels.to_dtype(DType::I64)?.flatten_all()?.to_vec1()
@@ -92,24 +26,8 @@ pub fn cross_entropy(
     class_weight: Option<&[f32]>,
     ignore_index: Option<i64>,
 ) -> Result<Tensor> {
-    let (n, classes) = pred.dims2()?;
-    if label.dims() != [n] || classes == 0 || class_weight.is_some_and(|w| w.len() != classes) {
-        bail!(
-            "cross_entropy: pred is [{n}, {classes}], label {:?}, class weights {:?}; expected [N, C], [N], C",
-            label.dims(),
-            class_weight.map(<[f32]>::len)
-        );
-    }
-    let ignore = ignore_index.unwrap_or(IGNORE);
-    let labels = integers(label)?
-        .into_iter()
-        .map(|label| match usize::try_from(label) {
-            _ if label == ignore => Ok((0, 0.0)),
-            Ok(l) if l < classes => Ok((l, class_weight.map_or(1.0, |w| w[l]))),
-            _ => bail!("cross_entropy: label {label} is not below {classes} classes"),
-        })
-        .collect::<Result<Vec<_>>>()?;
-    pred.contiguous()?.apply_op1(Softmax { labels, classes })
+    pred.dims2()?;
+    ops::cross_entropy(pred, label, class_weight, ignore_index.unwrap_or(IGNORE))
 }
 
 /// Sigmoid cross entropy, unreduced in the shape of `pred`, and the element-wise weight (f32) that it is due:

@@ -15,12 +15,12 @@ mod utils;
 pub use cross_entropy_loss::{
     CrossEntropyLoss, CrossEntropyLossConfig, binary_cross_entropy, cross_entropy, mask_cross_entropy,
 };
-pub use element::bce_with_logits;
 pub use focal_loss::{FocalLoss, FocalLossConfig};
 pub use iou_loss::{
     BoxLossConfig, CIoULoss, DIoULoss, GIoULoss, IoULoss, IoULossConfig, IoUMode, ciou_loss, diou_loss, giou_loss,
     iou_loss,
 };
+pub use mmcv::ops::bce_with_logits;
 pub use smooth_l1_loss::{
     L1Loss, L1LossConfig, MSELoss, MSELossConfig, SmoothL1Loss, SmoothL1LossConfig, l1_loss, mse_loss, smooth_l1_loss,
 };

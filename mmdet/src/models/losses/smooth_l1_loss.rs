@@ -1,15 +1,15 @@
 //! L1, smooth L1 and squared error: mmdet's `smooth_l1_loss.py` and `mse_loss.py`.
 
 use candle_core::{Result, Tensor, bail};
+use mmcv::ops;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::element::{Element, apply};
 use super::utils::{Loss, Reduction, one, weight_reduce_loss};
 
 /// `|pred - target|`, unreduced, in the shape of both.
 pub fn l1_loss(pred: &Tensor, target: &Tensor) -> Result<Tensor> {
-    apply(Element::L1, pred, target, &[])
+    ops::l1_loss(pred, target)
 }
 
 /// Quadratic where `|pred - target| < beta`, linear elsewhere; unreduced, in the shape of both.
@@ -17,12 +17,12 @@ pub fn smooth_l1_loss(pred: &Tensor, target: &Tensor, beta: f64) -> Result<Tenso
     if beta.is_nan() || beta <= 0.0 {
         bail!("smooth_l1_loss: beta is {beta}, expected more than 0");
     }
-    apply(Element::SmoothL1 { beta: beta as f32 }, pred, target, &[])
+    ops::smooth_l1_loss(pred, target, beta)
 }
 
 /// `(pred - target)²`, unreduced, in the shape of both.
 pub fn mse_loss(pred: &Tensor, target: &Tensor) -> Result<Tensor> {
-    apply(Element::Mse, pred, target, &[])
+    ops::mse_loss(pred, target)
 }
 
 /// `type = "L1Loss"`.
