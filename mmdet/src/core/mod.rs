@@ -5,7 +5,7 @@ pub mod bbox;
 pub mod mask;
 pub mod post_processing;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 mod structures;
 

@@ -24,6 +24,38 @@ pub struct Balance {
 /// The boxes are the priors with the ground truth that was added.
 pub type Choose<'a> = &'a mut dyn FnMut(&AssignResult, &[BBox], usize, &mut Rng) -> Result<Vec<usize>>;
 
+/// The priors with the ground truth in front when it takes part, and flags that say which are ground truth.
+pub(super) fn with_gts(
+    balance: Balance,
+    assigned: &mut AssignResult,
+    bboxes: &[BBox],
+    gt_bboxes: &[BBox],
+    gt_labels: Option<&[i64]>,
+) -> Result<(Vec<BBox>, Vec<bool>)> {
+    if !balance.add_gt_as_proposals || gt_bboxes.is_empty() {
+        return Ok((bboxes.to_vec(), Vec::new()));
+    }
+    let Some(labels) = gt_labels else { bail!("gt_labels must be given when add_gt_as_proposals is true") };
+    assigned.add_gt(labels)?;
+    Ok(([gt_bboxes, bboxes].concat(), vec![true; gt_bboxes.len()]))
+}
+
+impl Balance {
+    /// How many positives are wanted.
+    pub(super) fn positives(&self) -> usize {
+        (self.num as f64 * self.pos_fraction) as usize
+    }
+
+    /// How many negatives are wanted beside `positives`.
+    pub(super) fn negatives(&self, positives: usize) -> usize {
+        let rest = self.num.saturating_sub(positives);
+        if self.neg_pos_ub < 0.0 {
+            return rest;
+        }
+        rest.min((self.neg_pos_ub * positives.max(1) as f64) as usize)
+    }
+}
+
 /// Draws with `pos` and `neg`.
 pub fn sample_by(
     balance: Balance,
@@ -35,21 +67,9 @@ pub fn sample_by(
     pos: Choose,
     neg: Choose,
 ) -> Result<SamplingResult> {
-    let mut gt_flags = Vec::new();
-    let mut all = bboxes.to_vec();
-    if balance.add_gt_as_proposals && !gt_bboxes.is_empty() {
-        let Some(labels) = gt_labels else { bail!("gt_labels must be given when add_gt_as_proposals is true") };
-        assigned.add_gt(labels)?;
-        all = [gt_bboxes, bboxes].concat();
-        gt_flags = vec![true; gt_bboxes.len()];
-    }
-    let expected_pos = (balance.num as f64 * balance.pos_fraction) as usize;
-    let pos_inds = unique(pos(&assigned, &all, expected_pos, rng)?);
-    let mut expected_neg = balance.num.saturating_sub(pos_inds.len());
-    if balance.neg_pos_ub >= 0.0 {
-        expected_neg = expected_neg.min((balance.neg_pos_ub * pos_inds.len().max(1) as f64) as usize);
-    }
-    let neg_inds = unique(neg(&assigned, &all, expected_neg, rng)?);
+    let (all, gt_flags) = with_gts(balance, &mut assigned, bboxes, gt_bboxes, gt_labels)?;
+    let pos_inds = unique(pos(&assigned, &all, balance.positives(), rng)?);
+    let neg_inds = unique(neg(&assigned, &all, balance.negatives(pos_inds.len()), rng)?);
     SamplingResult::new(pos_inds, neg_inds, &all, gt_bboxes, &assigned, &gt_flags)
 }
 

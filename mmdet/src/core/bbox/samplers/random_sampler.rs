@@ -47,6 +47,25 @@ impl RandomSampler {
         }
         Ok(Self(cfg.clone()))
     }
+
+    pub(super) fn balance(&self) -> Balance {
+        let cfg = &self.0;
+        Balance {
+            num: cfg.num,
+            pos_fraction: cfg.pos_fraction,
+            neg_pos_ub: cfg.neg_pos_ub,
+            add_gt_as_proposals: cfg.add_gt_as_proposals,
+        }
+    }
+
+    /// `num` of `gallery`; all of them, in order, when there are no more.
+    pub(super) fn choose(&self, mut gallery: Vec<usize>, num: usize, rng: &mut Rng) -> Vec<usize> {
+        if self.0.take_first {
+            gallery.truncate(num);
+            return gallery;
+        }
+        random_choice(gallery, num, rng)
+    }
 }
 
 /// `num` of `gallery` at random; all of them, in order, when there are no more.
@@ -66,30 +85,24 @@ impl Sampler for RandomSampler {
         gt_labels: Option<&[i64]>,
         rng: &mut Rng,
     ) -> Result<SamplingResult> {
-        let cfg = &self.0;
-        let choose = |mut gallery: Vec<usize>, num: usize, rng: &mut Rng| {
-            if cfg.take_first {
-                gallery.truncate(num);
-                return gallery;
-            }
-            random_choice(gallery, num, rng)
-        };
-        let balance = Balance {
-            num: cfg.num,
-            pos_fraction: cfg.pos_fraction,
-            neg_pos_ub: cfg.neg_pos_ub,
-            add_gt_as_proposals: cfg.add_gt_as_proposals,
-        };
         sample_by(
-            balance,
+            self.balance(),
             assigned,
             bboxes,
             gt_bboxes,
             gt_labels,
             rng,
-            &mut |a, _, num, rng| Ok(choose(a.pos_inds(), num, rng)),
-            &mut |a, _, num, rng| Ok(choose(a.neg_inds(), num, rng)),
+            &mut |a, _, num, rng| self.sample_pos(a, num, rng),
+            &mut |a, _, num, rng| self.sample_neg(a, num, rng),
         )
+    }
+
+    fn sample_pos(&self, assigned: &AssignResult, num: usize, rng: &mut Rng) -> Result<Vec<usize>> {
+        Ok(self.choose(assigned.pos_inds(), num, rng))
+    }
+
+    fn sample_neg(&self, assigned: &AssignResult, num: usize, rng: &mut Rng) -> Result<Vec<usize>> {
+        Ok(self.choose(assigned.neg_inds(), num, rng))
     }
 }
 

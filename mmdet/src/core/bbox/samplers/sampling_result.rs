@@ -26,6 +26,8 @@ pub struct SamplingResult {
     pub pos_gt_bboxes: Vec<BBox>,
     /// Their classes, when labels were given.
     pub pos_gt_labels: Option<Vec<i64>>,
+    /// Weight of each negative in the classification loss, from `ScoreHLRSampler`.
+    pub neg_label_weights: Option<Vec<f32>>,
 }
 
 impl SamplingResult {
@@ -56,6 +58,7 @@ impl SamplingResult {
             num_gts: gt_bboxes.len(),
             pos_gt_bboxes: pos_assigned_gt_inds.iter().map(|i| gt_bboxes[*i]).collect(),
             pos_gt_labels: assigned.labels.as_ref().map(|l| pos_inds.iter().map(|i| l[*i]).collect()),
+            neg_label_weights: None,
             pos_assigned_gt_inds,
             pos_inds,
             neg_inds,
