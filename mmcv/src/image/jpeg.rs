@@ -55,7 +55,7 @@ pub(crate) fn decode(bytes: &[u8], gray: bool, pillow: bool) -> Decoded<Raw> {
 fn without_header(bytes: &[u8], problem: &str) -> Decoded<Raw> {
     match generic(bytes, ::image::ImageFormat::Jpeg) {
         Ok(raw) => {
-            tracing::warn!("{problem}; decoded without libjpeg, up to 6 levels off");
+            tracing::warn!("{problem}; decoded without libjpeg, some levels off cv2");
             Ok(raw)
         }
         Err(_) => Err(format!("a broken JPEG file: {problem}")),

@@ -56,7 +56,7 @@ pub enum ImageBackend {
     Turbojpeg,
     /// tifffile's: TIFF only, channels as stored whatever the flag says.
     Tifffile,
-    /// cv2's conventions with decoders in Rust alone; JPEG differs from cv2 by up to 6 levels.
+    /// cv2's conventions with decoders in Rust alone; JPEG differs from cv2 by some levels.
     Image,
 }
 
