@@ -1,5 +1,6 @@
 //! Object detection: MMDetection in Rust.
 
+pub mod apis;
 pub mod core;
 pub mod datasets;
 pub mod evaluation;

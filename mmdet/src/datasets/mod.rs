@@ -17,6 +17,7 @@ pub mod pipelines;
 pub mod shapes;
 #[cfg(test)]
 mod testing;
+mod shapes_dataset;
 mod voc;
 mod xml_style;
 
@@ -30,5 +31,6 @@ pub use dataset::{DATASETS, DetDataset, Source};
 pub use dataset_wrappers::{ClassBalancedDataset, ConcatDataset, RepeatDataset};
 pub use mix::MultiImageMixDataset;
 pub use pipelines::{ImgInfo, PIPELINES, Pipeline, Results, Transform};
+pub use shapes_dataset::ShapesDataset;
 pub use voc::VOCDataset;
 pub use xml_style::{XmlDataset, XmlDatasetConfig};

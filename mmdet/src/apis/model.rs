@@ -1,0 +1,73 @@
+//! A detector with its parameters, from a config.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::Device;
+use mmcv::checkpoint::{self, Checkpoint, LoadReport, LoadRules, Sources, load_pretrained, load_state_dict};
+use mmcv::config::Config;
+use mmcv::nn::{ParamStore, VarBuilder, init_weights};
+use mmcv::{Error, Result};
+
+use crate::models::detectors::{Detector, build_detector};
+
+/// A detector and its parameters. Cheap to clone; all clones are one model.
+#[derive(Clone)]
+pub struct DetModel {
+    /// The network.
+    pub detector: Arc<Box<dyn Detector>>,
+    /// Its parameters and buffers.
+    pub store: ParamStore,
+}
+
+impl DetModel {
+    /// The model of `config`, with the initial weights that `seed` gives. Nothing is read from disk.
+    pub fn from_config(config: &Config, device: &Device, seed: u64) -> Result<Self> {
+        let store = ParamStore::new(device, seed);
+        let model = config.require("model")?;
+        let (train, test) = (config.root.get("train_cfg"), config.root.get("test_cfg"));
+        let detector = build_detector(model, train, test, VarBuilder::new(&store))?;
+        Ok(Self { detector: Arc::new(detector), store })
+    }
+
+    /// Starts the weights as every module's `init_cfg` says, `Pretrained` included.
+    pub fn init_weights(&self) -> Result<()> {
+        init_weights(&self.store, |path, init_cfg| {
+            for report in load_pretrained(&self.store, path, init_cfg, &Sources::default())? {
+                tracing::info!("pretrained weights of {path}: {report}");
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes the weights of a checkpoint. The report says what fitted.
+    pub fn load(&self, path: &Path) -> Result<(Checkpoint, LoadReport)> {
+        let found = checkpoint::load(path)?;
+        let report = load_state_dict(&self.store, &found.state_dict, &LoadRules::default())?;
+        Ok((found, report))
+    }
+
+    /// [`Self::load`], and an error unless every weight of the model was in the file in its shape.
+    pub fn load_all(&self, path: &Path) -> Result<Checkpoint> {
+        let (found, report) = self.load(path)?;
+        report.require_filled(path)?;
+        if !report.is_complete() {
+            tracing::warn!("{}: {report}", path.display());
+        }
+        Ok(found)
+    }
+}
+
+/// An error unless the model has as many classes as the data set (mmdet's `NumClassCheckHook`).
+pub fn num_classes_fit(model: &dyn Detector, classes: &[String], config: &Config) -> Result<()> {
+    let (found, expected) = (model.num_classes(), classes.len());
+    if found == expected {
+        return Ok(());
+    }
+    let message = format!("the head has {found} classes, the data set {expected} ({})", classes.join(", "));
+    let node = config.root.at("model.bbox_head.num_classes");
+    Err(match node {
+        Some(node) => node.error(message).under("model.bbox_head.num_classes"),
+        None => Error::config(message).under("model"),
+    })
+}

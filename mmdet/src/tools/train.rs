@@ -1,0 +1,203 @@
+//! `mmdet train`: trains a detector as a config says; mmdet's `tools/train.py`.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use candle_core::Device;
+use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
+use mmcv::cli::{TaskCommand, TrainArgs, parse_device};
+use mmcv::config::{Config, Node};
+use mmcv::data::{DataLoader, LoaderOptions, SamplerConfig, build_sampler};
+use mmcv::nn::Ctx;
+use mmcv::optim::build_optimizer;
+use mmcv::runner::hooks::EvalConfig;
+use mmcv::runner::{LogValue, Losses, RunLength, Runner, RunnerOptions, Trainable};
+use mmcv::{Error, Result};
+
+use crate::apis::{DetModel, ShowOptions, drawing_name, num_classes_fit, show_result, single_gpu_test};
+use crate::core::{DetBatch, DetResult, ImgMeta};
+use crate::datasets::{DatasetDefaults, DetDataset, build_dataset, collate, update_data_root};
+use crate::evaluation::{MetricValue, TestResults, evaluate};
+
+/// Images of the validation set that are drawn at the end of a run.
+const DRAWN: usize = 8;
+
+/// Its entry in the binary.
+pub const COMMAND: TaskCommand = TaskCommand {
+    command: || {
+        TrainArgs::augment_args(Command::new("train"))
+            .about("Train a detector: checkpoints, logs, curves and drawings go to the work dir")
+    },
+    run,
+};
+
+impl Trainable<DetBatch> for DetModel {
+    fn train_step(&self, batch: &DetBatch, ctx: &Ctx) -> candle_core::Result<Losses> {
+        self.detector.forward_train(batch, ctx)
+    }
+}
+
+fn run(matches: &ArgMatches) -> Result<()> {
+    let args = TrainArgs::from_arg_matches(matches).map_err(|e| Error::Usage(e.to_string()))?;
+    let device = parse_device(&args.device)?;
+    let mut config = args.config.load()?;
+    update_data_root(&mut config.root)?;
+    let work_dir = args.work_dir(&config);
+    config.root.set("work_dir", work_dir.display().to_string());
+    let seed = match (args.seed, config.root.get("seed").filter(|n| !n.is_null())) {
+        (Some(seed), _) => seed,
+        (None, Some(node)) => node.parse().map_err(|e: Error| e.under("seed"))?,
+        (None, None) => {
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
+        }
+    };
+    config.root.set("seed", i64::try_from(seed & i64::MAX as u64).unwrap_or(0));
+    train(&args, &config, &work_dir, &device)
+}
+
+fn train(args: &TrainArgs, config: &Config, work_dir: &Path, device: &Device) -> Result<()> {
+    let options = RunnerOptions { name: "mmdet".into(), ..RunnerOptions::from_config(&config.root)? };
+    let seed = options.seed;
+    let by_iter = matches!(options.length, RunLength::Iters(_));
+    let dataset: Arc<dyn DetDataset> = Arc::from(
+        build_dataset(config.require("data.train")?, DatasetDefaults { test_mode: false })
+            .map_err(|e| e.under("data.train"))?,
+    );
+    let model = DetModel::from_config(config, device, seed)?;
+    num_classes_fit(model.detector.as_ref().as_ref(), dataset.classes(), config)?;
+    model.init_weights()?;
+    let load_from = config.root.get("load_from").and_then(Node::as_str).map(Into::into);
+    if let Some(file) = args.load_from.clone().or(load_from) {
+        let (_, report) = model.load(&file)?;
+        tracing::info!("{}: {report}", file.display());
+    }
+
+    let optimizer = build_optimizer(config.require("optimizer")?, &model.store).map_err(|e| e.under("optimizer"))?;
+    let mut runner = Runner::new(describe(options, config, &*dataset), model.store.clone(), optimizer)?;
+    runner.state.logger.info(&format!(
+        "{} training images, {} classes, {:.2} M parameters, seed {seed}, work dir {}",
+        dataset.len(),
+        dataset.classes().len(),
+        model.store.num_params() as f64 / 1e6,
+        work_dir.display()
+    ))?;
+    runner.register_hooks_from_config(&config.root)?;
+    let validation = if args.no_validate { None } else { Validation::from_config(config, &model, work_dir)? };
+    if let Some(validation) = &validation {
+        validation.register(&mut runner)?;
+    }
+    let resume_from = config.root.get("resume_from").and_then(Node::as_str).map(Into::into);
+    match args.resume_from.clone().or(resume_from) {
+        Some(file) => {
+            runner.resume(&file)?;
+        }
+        None if args.auto_resume => {
+            runner.auto_resume()?;
+        }
+        None => {}
+    }
+
+    // A resumed run goes on with its first seed.
+    let seed = runner.state.seed;
+    let number = |key: &str, default: usize| -> Result<usize> {
+        config.root.at(key).filter(|n| !n.is_null()).map_or(Ok(default), |n| n.parse().map_err(|e: Error| e.under(key)))
+    };
+    let sampler = SamplerConfig {
+        samples_per_gpu: number("data.samples_per_gpu", 1)?,
+        infinite: by_iter,
+        seed,
+        ..SamplerConfig::default()
+    };
+    let flags = (0..dataset.len()).map(|i| dataset.flag(i)).collect();
+    let workers = number("data.workers_per_gpu", 2)?;
+    let loader = DataLoader::new(
+        dataset.clone(),
+        build_sampler(&sampler, flags)?,
+        collate,
+        LoaderOptions { workers, seed, ..LoaderOptions::default() },
+    );
+    runner.run(&model, &loader)?;
+    if let Some(validation) = &validation {
+        validation.finish()?;
+    }
+    Ok(())
+}
+
+/// Puts the config's text and the classes where checkpoints and logs take them from.
+fn describe(mut options: RunnerOptions, config: &Config, dataset: &dyn DetDataset) -> RunnerOptions {
+    let text = serde_json::to_string_pretty(&config.root).unwrap_or_default();
+    options.meta.insert("config".into(), text.into());
+    options.meta.insert("CLASSES".into(), dataset.classes().into());
+    options.meta.insert("mmdet_version".into(), env!("CARGO_PKG_VERSION").into());
+    options
+}
+
+/// A picture's file, its name for the drawing, and what was found in it.
+type Seen = (String, String, DetResult);
+
+/// The evaluation while training, and what it saw last.
+struct Validation {
+    dataset: Arc<dyn DetDataset>,
+    model: DetModel,
+    node: Node,
+    options: Node,
+    workers: usize,
+    folder: std::path::PathBuf,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Validation {
+    /// None where the config has no `evaluation` or no `data.val`.
+    fn from_config(config: &Config, model: &DetModel, work_dir: &Path) -> Result<Option<Self>> {
+        let given = |key: &str| config.root.at(key).filter(|n| !n.is_null());
+        let (Some(node), Some(data)) = (given("evaluation"), given("data.val")) else { return Ok(None) };
+        let (_, options) = EvalConfig::split(node).map_err(|e| e.under("evaluation"))?;
+        let dataset = build_dataset(data, DatasetDefaults { test_mode: true }).map_err(|e| e.under("data.val"))?;
+        num_classes_fit(model.detector.as_ref().as_ref(), dataset.classes(), config)?;
+        Ok(Some(Self {
+            dataset: Arc::from(dataset),
+            model: model.clone(),
+            node: node.clone(),
+            options,
+            workers: 1,
+            folder: work_dir.join("vis"),
+            seen: Arc::default(),
+        }))
+    }
+
+    fn register(&self, runner: &mut Runner) -> Result<()> {
+        let (dataset, model, options) = (self.dataset.clone(), self.model.clone(), self.options.clone());
+        let (seen, workers) = (self.seen.clone(), self.workers);
+        runner.register_evaluation(&self.node, dataset.len(), move |state| {
+            state.logger.start_bar("val", dataset.len(), 0);
+            let mut first: Vec<Seen> = Vec::new();
+            let results =
+                single_gpu_test(model.detector.as_ref().as_ref(), &dataset, workers, |i, found, meta: &ImgMeta| {
+                    state.logger.step_bar("");
+                    if i < DRAWN {
+                        first.push((meta.filename.clone(), drawing_name(&meta.ori_filename), found.clone()));
+                    }
+                    Ok(())
+                });
+            state.logger.end_bar();
+            let evaluation = evaluate(&*dataset, TestResults::Detections(&results?), &options)?;
+            *seen.lock().unwrap_or_else(|e| e.into_inner()) = first;
+            state.logger.info(evaluation.report.trim_end())?;
+            let value = |v: MetricValue| match v {
+                MetricValue::Number(n) => LogValue::from(n),
+                MetricValue::Text(t) => LogValue::from(t),
+            };
+            Ok(evaluation.metrics.into_iter().map(|(k, v)| (k, value(v))).collect())
+        })?;
+        Ok(())
+    }
+
+    /// Draws what the last evaluation found in its first images.
+    fn finish(&self) -> Result<()> {
+        for (file, name, found) in self.seen.lock().unwrap_or_else(|e| e.into_inner()).iter() {
+            let out = self.folder.join(name);
+            show_result(Path::new(file), found, self.dataset.classes(), &out, &ShowOptions::default())?;
+        }
+        Ok(())
+    }
+}
