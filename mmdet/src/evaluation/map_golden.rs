@@ -25,7 +25,7 @@ use super::*;
 use crate::core::{AnnInfo, BBox, DetResult, ScoredBox};
 use crate::evaluation::coco::CocoApi;
 
-fn data(seed: u64) -> (Vec<DetResult>, Vec<AnnInfo>) {
+pub(super) fn data(seed: u64) -> (Vec<DetResult>, Vec<AnnInfo>) {
     let (json, found) = make(seed, 40, 5, 9, 9);
     let gt: CocoApi = json.parse().unwrap();
     let cats = gt.get_cat_ids::<&str>(None);
