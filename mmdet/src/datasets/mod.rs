@@ -15,9 +15,9 @@ mod dataset_wrappers;
 mod mix;
 pub mod pipelines;
 pub mod shapes;
+mod shapes_dataset;
 #[cfg(test)]
 mod testing;
-mod shapes_dataset;
 mod voc;
 mod xml_style;
 

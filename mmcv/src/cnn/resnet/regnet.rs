@@ -248,7 +248,20 @@ mod tests {
     // mmdet: RegNet('regnetx_3.2gf'): stage_widths [96, 192, 432, 1008], stage_blocks [2, 6, 15, 2]
     #[test]
     fn widths_are_the_papers() {
-        let settings = NAMED.iter().find(|(n, _)| *n == "regnetx_3.2gf").unwrap().1;
-        assert_eq!(stages(&settings), [(96, 2), (192, 6), (432, 15), (1008, 2)]);
+        let vb = VarBuilder::scratch();
+        let cfg = Node::from_json(r#"{"arch": "regnetx_3.2gf"}"#).unwrap().parse().unwrap();
+        RegNet::new(&cfg, vb.clone()).unwrap();
+        for (stage, (width, blocks)) in (1..).zip([(96, 2), (192, 6), (432, 15), (1008, 2)]) {
+            let last = vb.store().get(&format!("layer{stage}.{}.conv3.weight", blocks - 1)).unwrap();
+            assert_eq!(last.shape().dims()[0], width);
+            assert!(vb.store().get(&format!("layer{stage}.{blocks}.conv3.weight")).is_none());
+        }
+    }
+
+    #[test]
+    fn an_unknown_network_is_named() {
+        let cfg = Node::from_json(r#"{"arch": "regnetx_800mb"}"#).unwrap().parse().unwrap();
+        let e = RegNet::new(&cfg, VarBuilder::scratch()).err().unwrap().to_string();
+        assert!(e.contains("did you mean 'regnetx_800mf'"), "{e}");
     }
 }
