@@ -1,5 +1,4 @@
-//! The ops at the sizes of a detector's training step: `cargo bench -p mmcv --bench ops`. BENCHMARKS.md says how to run
-//! torch and mmcv on the same.
+//! The ops at the sizes of a detector's training step: `cargo bench -p mmcv --bench ops`.
 
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, Var};
 use criterion::{Criterion, criterion_group, criterion_main};

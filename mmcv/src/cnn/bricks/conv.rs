@@ -186,7 +186,8 @@ impl Conv2d {
             self.weight.version(),
             self.bias.as_ref().map_or(0, Param::version),
             norm.map_or(0, BatchNorm2d::version),
-            u64::from(norm.is_some()),
+            // Several norms may share one convolution (`RetinaSepBNHead`).
+            norm.map_or(0, BatchNorm2d::identity),
         ];
         let packed = self.packed.get(&key, || {
             let (weight, bias) = (self.weight.value(), self.bias.as_ref().map(Param::value));

@@ -178,6 +178,11 @@ impl BatchNorm2d {
         of(self.weight.as_ref()) + of(self.bias.as_ref()) + running
     }
 
+    /// Tells this layer from every other of its model.
+    pub(crate) fn identity(&self) -> u64 {
+        crate::rng::fnv1a64(self.path.as_bytes())
+    }
+
     /// Whether a pass in `ctx` uses running statistics.
     pub(crate) fn uses_running(&self, ctx: &Ctx) -> bool {
         !ctx.train && self.running.is_some()

@@ -135,11 +135,6 @@ impl Geometry {
     pub fn is_depthwise(&self) -> bool {
         self.group_in() == 1 && self.group_out() <= 4
     }
-    /// Outputs `[lo, hi)` along `axis` at which tap `k` reads inside the input.
-    pub fn range(&self, axis: usize, k: usize) -> (usize, usize) {
-        let offset = (k * self.dilation[axis]) as isize - self.padding[axis] as isize;
-        inside(offset, self.stride[axis], self.input[axis], self.output[axis])
-    }
 }
 
 /// Positions `[lo, hi)` of `count` at which `position · step + offset` is in `0..size`.
