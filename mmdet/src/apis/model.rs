@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::Device;
-use mmcv::checkpoint::{self, Checkpoint, LoadReport, LoadRules, Sources, load_pretrained, load_state_dict};
+use mmcv::checkpoint::{self, Checkpoint, LoadReport, LoadRules, Sources, init_model, load_state_dict};
 use mmcv::config::Config;
-use mmcv::nn::{ParamStore, VarBuilder, init_weights};
+use mmcv::nn::{Ctx, ParamStore, VarBuilder};
+use mmcv::runner::{Losses, Trainable};
 use mmcv::{Error, Result};
 
+use crate::core::DetBatch;
 use crate::models::detectors::{Detector, build_detector};
 
 /// A detector and its parameters. Cheap to clone; all clones are one model.
@@ -32,12 +34,10 @@ impl DetModel {
 
     /// Starts the weights as every module's `init_cfg` says, `Pretrained` included.
     pub fn init_weights(&self) -> Result<()> {
-        init_weights(&self.store, |path, init_cfg| {
-            for report in load_pretrained(&self.store, path, init_cfg, &Sources::default())? {
-                tracing::info!("pretrained weights of {path}: {report}");
-            }
-            Ok(())
-        })
+        for (path, report) in init_model(&self.store, &Sources::default())? {
+            tracing::info!("pretrained weights of {path}: {report}");
+        }
+        Ok(())
     }
 
     /// Takes the weights of a checkpoint. The report says what fitted.
@@ -55,6 +55,12 @@ impl DetModel {
             tracing::warn!("{}: {report}", path.display());
         }
         Ok(found)
+    }
+}
+
+impl Trainable<DetBatch> for DetModel {
+    fn train_step(&self, batch: &DetBatch, ctx: &Ctx) -> candle_core::Result<Losses> {
+        self.detector.forward_train(batch, ctx)
     }
 }
 

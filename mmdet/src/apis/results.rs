@@ -2,31 +2,26 @@
 
 use std::path::Path;
 
-use mmcv::{Error, Result};
-use serde_json::json;
+use mmcv::Result;
 
 use crate::core::DetResult;
 use crate::datasets::{DetDataset, Source};
+use crate::evaluation::TestResults;
+use crate::evaluation::coco::{IouType, coco_records, has_masks, write_records};
 
-/// Writes detections as COCO's list of records (`image_id`, `bbox` as `[x, y, w, h]`, `score`, `category_id`). A data set of
-/// another format has images and classes numbered by their place.
-pub fn write_results(dataset: &dyn DetDataset, results: &[DetResult], out: &Path) -> Result<()> {
-    let (img_ids, cat_ids) = match dataset.source() {
+/// The ids of images and classes in result files: COCO's own, in another format their places in the data set.
+pub(crate) fn result_ids(dataset: &dyn DetDataset) -> (Vec<i64>, Vec<i64>) {
+    let places = |n: usize| (0..n as i64).collect();
+    match dataset.source() {
         Source::Coco(coco) => (coco.img_ids().to_vec(), coco.cat_id_of_label().to_vec()),
-        _ => ((0..results.len() as i64).collect(), (0..dataset.classes().len() as i64).collect()),
-    };
-    if img_ids.len() != results.len() {
-        return Err(Error::Run(format!("{} results for {} images", results.len(), img_ids.len())));
+        _ => (places(dataset.len()), places(dataset.classes().len())),
     }
-    let mut records = Vec::new();
-    for (image_id, found) in img_ids.iter().zip(results) {
-        for (category_id, boxes) in cat_ids.iter().zip(&found.bboxes) {
-            for [x1, y1, x2, y2, score] in boxes {
-                let bbox = [*x1, *y1, x2 - x1, y2 - y1];
-                records.push(json!({"image_id": image_id, "bbox": bbox, "score": score, "category_id": category_id}));
-            }
-        }
-    }
-    let text = serde_json::to_string(&records).map_err(|e| Error::Run(e.to_string()))?;
-    mmcv::fileio::write_atomic(out, |file| file.write_all(text.as_bytes()))
+}
+
+/// Writes detections as COCO's list of records (`image_id`, `bbox` as `[x, y, w, h]`, `score`, `category_id`, and
+/// `segmentation` where there are masks). A data set of another format has images and classes numbered by their place.
+pub fn write_results(dataset: &dyn DetDataset, results: &[DetResult], out: &Path) -> Result<()> {
+    let (img_ids, cat_ids) = result_ids(dataset);
+    let kind = if has_masks(results) { IouType::Segm } else { IouType::Bbox };
+    write_records(out, &coco_records(TestResults::Detections(results), &img_ids, &cat_ids, kind)?)
 }

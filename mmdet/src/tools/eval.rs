@@ -3,14 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
-use indexmap::IndexMap;
 use mmcv::cli::{ConfigArgs, TaskCommand};
-use mmcv::config::{Node, Value};
-use mmcv::runner::hooks::EvalConfig;
 use mmcv::{Error, Result};
 
-use super::results::Predictions;
-use crate::evaluation::{TestResults, evaluate};
+use super::results::{Predictions, evaluate_and_print};
 
 /// Arguments of `mmdet eval`.
 #[derive(clap::Args)]
@@ -35,17 +31,6 @@ pub const COMMAND: TaskCommand = TaskCommand {
 fn run(matches: &ArgMatches) -> Result<()> {
     let args = EvalArgs::from_arg_matches(matches).map_err(|e| Error::Usage(e.to_string()))?;
     let Predictions { dataset, results, config } = Predictions::load(&args.config, &args.results)?;
-    let mut options = match config.root.get("evaluation").filter(|n| !n.is_null()) {
-        Some(node) => EvalConfig::split(node).map_err(|e| e.under("evaluation"))?.1,
-        None => Node::from(Value::Dict(IndexMap::new())),
-    };
-    if !args.eval.is_empty() {
-        options.set("metric", Value::List(args.eval.iter().map(|m| Node::from(m.as_str())).collect()));
-    }
-    let evaluation = evaluate(&*dataset, TestResults::Detections(&results), &options)?;
-    println!("{}", evaluation.report.trim());
-    for (name, value) in &evaluation.metrics {
-        println!("{name}: {value}");
-    }
+    evaluate_and_print(&config, &*dataset, &results, &args.eval, &[])?;
     Ok(())
 }

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 use indicatif::{ProgressBar, ProgressStyle};
 use mmcv::cli::{ConfigArgs, TaskCommand, parse_device};
-use mmcv::config::{Config, Node, Value};
-use mmcv::runner::hooks::EvalConfig;
+use mmcv::config::Node;
 use mmcv::{Error, Result};
 
+use super::results::{evaluate_and_print, test_data};
 use crate::apis::{DetModel, ShowOptions, drawing_name, num_classes_fit, show_result, single_gpu_test, write_results};
-use crate::datasets::{DatasetDefaults, DetDataset, build_dataset, update_data_root};
-use crate::evaluation::{TestResults, evaluate};
+use crate::datasets::DetDataset;
 
 /// Arguments of `mmdet test`.
 #[derive(Debug, clap::Args)]
@@ -59,12 +58,8 @@ fn run(matches: &ArgMatches) -> Result<()> {
         return Err(Error::Usage("--out: the detections are written as .json".into()));
     }
     let device = parse_device(&args.device)?;
-    let mut config = args.config.load()?;
-    update_data_root(&mut config.root)?;
-    let mut options = eval_options(config.root.get("evaluation"), &args)?;
-    let data = config.require("data.test")?;
-    let dataset: Arc<dyn DetDataset> =
-        Arc::from(build_dataset(data, DatasetDefaults { test_mode: true }).map_err(|e| e.under("data.test"))?);
+    let (config, dataset) = test_data(&args.config)?;
+    let dataset: Arc<dyn DetDataset> = Arc::from(dataset);
     let model = DetModel::from_config(&config, &device, 0)?;
     num_classes_fit(model.detector.as_ref().as_ref(), dataset.classes(), &config)?;
     model.load_all(&args.checkpoint)?;
@@ -96,28 +91,10 @@ fn run(matches: &ArgMatches) -> Result<()> {
     if args.eval.is_empty() {
         return Ok(());
     }
-    let metric = args.eval.iter().map(|m| Node::from(m.as_str())).collect();
-    options.set("metric", Value::List(metric));
-    let evaluation = evaluate(&*dataset, TestResults::Detections(&results), &options)?;
-    println!("{}", evaluation.report.trim());
-    for (name, value) in &evaluation.metrics {
-        println!("{name}: {value}");
-    }
+    let evaluation = evaluate_and_print(&config, &*dataset, &results, &args.eval, &args.eval_options)?;
     if let Some(dir) = &args.work_dir {
         let text = serde_json::to_string_pretty(&evaluation.metrics).map_err(|e| Error::Run(e.to_string()))?;
         mmcv::fileio::write_atomic(&dir.join("eval.json"), |file| file.write_all(text.as_bytes()))?;
     }
     Ok(())
-}
-
-/// The config's `evaluation` without the hook's fields, and `--eval-options` over it.
-fn eval_options(node: Option<&Node>, args: &TestArgs) -> Result<Node> {
-    let options = match node.filter(|n| !n.is_null()) {
-        Some(node) => EvalConfig::split(node).map_err(|e| e.under("evaluation"))?.1.without("metric"),
-        None => Node::from(Value::Dict(Default::default())),
-    };
-    let mut options = Config { root: options, path: args.config.config.clone() };
-    // It warns of keys that are new: here they are meant to be.
-    options.merge_options(&args.eval_options)?;
-    Ok(options.root)
 }

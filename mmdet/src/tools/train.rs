@@ -8,14 +8,13 @@ use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 use mmcv::cli::{TaskCommand, TrainArgs, parse_device};
 use mmcv::config::{Config, Node};
 use mmcv::data::{DataLoader, LoaderOptions, SamplerConfig, build_sampler};
-use mmcv::nn::Ctx;
 use mmcv::optim::build_optimizer;
 use mmcv::runner::hooks::EvalConfig;
-use mmcv::runner::{LogValue, Losses, RunLength, Runner, RunnerOptions, Trainable};
+use mmcv::runner::{LogValue, RunLength, Runner, RunnerOptions};
 use mmcv::{Error, Result};
 
 use crate::apis::{DetModel, ShowOptions, drawing_name, num_classes_fit, show_result, single_gpu_test};
-use crate::core::{DetBatch, DetResult, ImgMeta};
+use crate::core::{DetResult, ImgMeta};
 use crate::datasets::{DatasetDefaults, DetDataset, build_dataset, collate, update_data_root};
 use crate::evaluation::{MetricValue, TestResults, evaluate};
 
@@ -30,12 +29,6 @@ pub const COMMAND: TaskCommand = TaskCommand {
     },
     run,
 };
-
-impl Trainable<DetBatch> for DetModel {
-    fn train_step(&self, batch: &DetBatch, ctx: &Ctx) -> candle_core::Result<Losses> {
-        self.detector.forward_train(batch, ctx)
-    }
-}
 
 fn run(matches: &ArgMatches) -> Result<()> {
     let args = TrainArgs::from_arg_matches(matches).map_err(|e| Error::Usage(e.to_string()))?;
@@ -141,7 +134,6 @@ struct Validation {
     model: DetModel,
     node: Node,
     options: Node,
-    workers: usize,
     folder: std::path::PathBuf,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
@@ -159,7 +151,6 @@ impl Validation {
             model: model.clone(),
             node: node.clone(),
             options,
-            workers: 1,
             folder: work_dir.join("vis"),
             seen: Arc::default(),
         }))
@@ -167,18 +158,17 @@ impl Validation {
 
     fn register(&self, runner: &mut Runner) -> Result<()> {
         let (dataset, model, options) = (self.dataset.clone(), self.model.clone(), self.options.clone());
-        let (seen, workers) = (self.seen.clone(), self.workers);
+        let seen = self.seen.clone();
         runner.register_evaluation(&self.node, dataset.len(), move |state| {
             state.logger.start_bar("val", dataset.len(), 0);
             let mut first: Vec<Seen> = Vec::new();
-            let results =
-                single_gpu_test(model.detector.as_ref().as_ref(), &dataset, workers, |i, found, meta: &ImgMeta| {
-                    state.logger.step_bar("");
-                    if i < DRAWN {
-                        first.push((meta.filename.clone(), drawing_name(&meta.ori_filename), found.clone()));
-                    }
-                    Ok(())
-                });
+            let results = single_gpu_test(model.detector.as_ref().as_ref(), &dataset, 1, |i, found, meta: &ImgMeta| {
+                state.logger.step_bar("");
+                if i < DRAWN {
+                    first.push((meta.filename.clone(), drawing_name(&meta.ori_filename), found.clone()));
+                }
+                Ok(())
+            });
             state.logger.end_bar();
             let evaluation = evaluate(&*dataset, TestResults::Detections(&results?), &options)?;
             *seen.lock().unwrap_or_else(|e| e.into_inner()) = first;

@@ -15,5 +15,6 @@ pub use api::{BoxFaults, CocoAnn, CocoApi, CocoCategory, CocoImage};
 pub use eval::{CocoDet, CocoEval};
 pub use evaluate::{CocoEvaluateConfig, evaluate_coco};
 pub use params::{CocoEvalParams, IouType};
-pub use results::{coco_records, read_results, results_of_records, results2json};
+pub(crate) use results::has_masks;
+pub use results::{coco_records, read_results, results_of_records, results2json, write_records};
 pub use summary::CocoSummary;

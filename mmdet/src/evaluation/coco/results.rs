@@ -109,15 +109,15 @@ pub fn results2json(
     let mut files = IndexMap::new();
     match results {
         TestResults::Proposals(_) => {
-            write(&file("proposal"), &coco_records(results, img_ids, cat_ids, IouType::Bbox)?)?;
+            write_records(&file("proposal"), &coco_records(results, img_ids, cat_ids, IouType::Bbox)?)?;
             files.insert("proposal".to_owned(), file("proposal"));
         }
         TestResults::Detections(images) => {
-            write(&file("bbox"), &coco_records(results, img_ids, cat_ids, IouType::Bbox)?)?;
+            write_records(&file("bbox"), &coco_records(results, img_ids, cat_ids, IouType::Bbox)?)?;
             files.insert("bbox".to_owned(), file("bbox"));
             files.insert("proposal".to_owned(), file("bbox"));
             if has_masks(images) {
-                write(&file("segm"), &coco_records(results, img_ids, cat_ids, IouType::Segm)?)?;
+                write_records(&file("segm"), &coco_records(results, img_ids, cat_ids, IouType::Segm)?)?;
                 files.insert("segm".to_owned(), file("segm"));
             }
         }
@@ -126,11 +126,12 @@ pub fn results2json(
 }
 
 /// Whether results have masks: as in mmdet the first image decides.
-pub(super) fn has_masks(images: &[DetResult]) -> bool {
+pub(crate) fn has_masks(images: &[DetResult]) -> bool {
     images.first().is_some_and(|i| i.masks.is_some())
 }
 
-fn write(path: &Path, records: &[CocoDet]) -> Result<()> {
+/// Writes one result file.
+pub fn write_records(path: &Path, records: &[CocoDet]) -> Result<()> {
     let lines = records.iter().map(|d| Line {
         image_id: d.image_id,
         bbox: d.bbox,
