@@ -9,7 +9,7 @@ mod resnet;
 
 pub use backbone::Backbone;
 pub use bricks::{
-    ActivationLayer, ActivationSpec, BatchNorm2d, Conv2d, ConvLayer, ConvModule, ConvModuleConfig, ConvSpec, NormLayer,
+    ActivationLayer, BatchNorm2d, Conv2d, ConvLayer, ConvModule, ConvModuleConfig, ConvSpec, NormLayer,
     build_activation_layer, build_conv_layer, build_norm_layer, conv_norm_act, norm_name,
 };
 pub use resnet::{

@@ -6,15 +6,8 @@ use serde::Deserialize;
 
 use crate::config::Node;
 use crate::nn::{Ctx, VarBuilder};
-use crate::ops;
+use crate::ops::{self, Act};
 use crate::registry::{self, register, registry};
-
-/// Activations that convolutions can apply while they write their output.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum ActivationSpec {
-    /// `max(x, 0)`.
-    Relu,
-}
 
 /// An activation layer.
 pub trait ActivationLayer: Send + Sync {
@@ -22,7 +15,7 @@ pub trait ActivationLayer: Send + Sync {
     fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor>;
 
     /// What it is for a fused convolution, if that knows it.
-    fn spec(&self) -> Option<ActivationSpec> {
+    fn spec(&self) -> Option<Act> {
         None
     }
 }
@@ -62,8 +55,8 @@ impl ActivationLayer for ReLU {
         ops::relu(x)
     }
 
-    fn spec(&self) -> Option<ActivationSpec> {
-        Some(ActivationSpec::Relu)
+    fn spec(&self) -> Option<Act> {
+        Some(Act::Relu)
     }
 }
 

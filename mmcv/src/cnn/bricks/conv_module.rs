@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::activation::{ActivationLayer, ActivationSpec, build_activation_layer};
+use super::activation::{ActivationLayer, build_activation_layer};
 use super::conv::{ConvLayer, ConvSpec, build_conv_layer};
 use super::norm::{NormLayer, build_norm_layer, norm_name};
 use super::padding::{PaddingMode, pad2d};
@@ -79,8 +79,7 @@ pub struct ConvModuleConfig {
 impl ConvModuleConfig {
     /// mmcv's defaults: no norm, then ReLU.
     pub fn new(spec: ConvSpec) -> Self {
-        let mut relu = Node::from(crate::config::Value::Dict(Default::default()));
-        relu.set("type", "ReLU");
+        let relu = Node::from_json(r#"{"type": "ReLU"}"#).expect("the default is JSON");
         Self {
             spec,
             bias: Bias::Auto,
@@ -172,7 +171,8 @@ impl ConvModule {
         if self.order == [Order::Conv, Order::Norm, Order::Act] {
             let act = self.activate.as_deref();
             let spec = act.and_then(ActivationLayer::spec);
-            let y = conv_norm_act(self.conv.as_ref(), self.norm.as_deref(), x, None, spec, ctx)?;
+            let fused = spec.unwrap_or_default();
+            let y = conv_norm_act(self.conv.as_ref(), self.norm.as_deref(), x, None, fused, ctx)?;
             return match act {
                 Some(act) if spec.is_none() => act.forward(&y, ctx),
                 _ => Ok(y),
@@ -204,33 +204,36 @@ pub fn conv_norm_act(
     norm: Option<&dyn NormLayer>,
     x: &Tensor,
     add: Option<&Tensor>,
-    act: Option<ActivationSpec>,
+    act: Act,
     ctx: &Ctx,
 ) -> Result<Tensor> {
-    let relu = act == Some(ActivationSpec::Relu);
+    let count = |y: &Tensor| {
+        if act != Act::None {
+            flops::record("", "activation", || y.elem_count() as u64);
+        }
+    };
     if let Some(conv) = conv.as_conv2d()
         && !grad_enabled()
         && !x.track_op()
         && norm.is_none_or(|n| n.as_batch_norm().is_some_and(|bn| bn.uses_running(ctx)))
     {
-        let norm = norm.and_then(NormLayer::as_batch_norm);
-        let y = conv.forward_packed(norm, x, add, if relu { Act::Relu } else { Act::None })?;
-        if act.is_some() {
-            flops::record("", "activation", || y.elem_count() as u64);
-        }
+        let y = conv.forward_packed(norm.and_then(NormLayer::as_batch_norm), x, add, act)?;
+        count(&y);
         return Ok(y);
     }
     let y = conv.forward(x, ctx)?;
-    if act.is_some() {
-        flops::record("", "activation", || y.elem_count() as u64);
-    }
-    match norm {
-        Some(norm) => norm.forward_fused(&y, add, relu, ctx),
-        None => match (add, relu) {
-            (Some(add), true) => ops::add_relu(&y, add),
-            (Some(add), false) => y + add,
-            (None, true) => ops::relu(&y),
-            (None, false) => Ok(y),
-        },
+    count(&y);
+    let relu = act == Act::Relu;
+    let y = match (norm, add) {
+        (Some(norm), add) => norm.forward_fused(&y, add, relu, ctx)?,
+        (None, Some(add)) if relu => ops::add_relu(&y, add)?,
+        (None, Some(add)) => (y + add)?,
+        (None, None) if relu => ops::relu(&y)?,
+        (None, None) => y,
+    };
+    match act {
+        Act::None | Act::Relu => Ok(y),
+        Act::LeakyRelu(slope) => ops::leaky_relu(&y, f64::from(slope)),
+        Act::Silu => ops::silu(&y),
     }
 }

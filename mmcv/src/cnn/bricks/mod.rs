@@ -9,7 +9,7 @@ mod padding;
 mod plugin;
 mod scale;
 
-pub use activation::{ACTIVATION_LAYERS, ActivationLayer, ActivationSpec, build_activation_layer};
+pub use activation::{ACTIVATION_LAYERS, ActivationLayer, build_activation_layer};
 pub use conv::{CONV_LAYERS, Conv2d, ConvArgs, ConvLayer, ConvSpec, build_conv_layer};
 pub use conv_module::{Bias, ConvModule, ConvModuleConfig, Order, conv_norm_act};
 pub use depthwise_separable_conv_module::{DepthwiseSeparableConfig, DepthwiseSeparableConvModule};

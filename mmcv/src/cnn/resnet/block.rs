@@ -3,13 +3,13 @@
 use candle_core::{Result, Tensor};
 
 use crate::cnn::bricks::{
-    ActivationSpec, ConvLayer, ConvSpec, NormLayer, PluginLayer, build_conv_layer, build_norm_layer,
-    build_plugin_layer, conv_norm_act, norm_name,
+    ConvLayer, ConvSpec, NormLayer, PluginLayer, build_conv_layer, build_norm_layer, build_plugin_layer, conv_norm_act,
+    norm_name,
 };
 use crate::config::{Node, Value};
 use crate::error::Result as CoreResult;
 use crate::nn::{Ctx, VarBuilder};
-use crate::ops;
+use crate::ops::{self, Act};
 
 /// Where a plugin stands in a bottleneck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
@@ -106,7 +106,7 @@ impl Block {
         for (i, conv) in (1..).zip(convs) {
             let norm_vb = vb.pp(norm_name(&spec.norm_cfg, &i.to_string()));
             if i == last && spec.zero_init_residual {
-                norm_vb.init_cfg(&zero());
+                norm_vb.init_cfg(&super::typed("Constant", &[("val", Value::from(0))]));
             }
             units.push(Unit {
                 conv: build_conv_layer(spec.conv_cfg.as_ref(), conv, vb.pp(format!("conv{i}")))?,
@@ -150,7 +150,7 @@ impl Block {
                     _ => None,
                 };
                 let x = pooled.as_ref().unwrap_or(x);
-                short = conv_norm_act(down.conv.as_ref(), Some(down.norm.as_ref()), x, None, None, ctx)?;
+                short = conv_norm_act(down.conv.as_ref(), Some(down.norm.as_ref()), x, None, Act::None, ctx)?;
                 &short
             }
             None => x,
@@ -160,24 +160,17 @@ impl Block {
         for (i, unit) in self.units.iter().enumerate() {
             let conv = unit.conv.as_ref();
             let norm = Some(unit.norm.as_ref());
-            let relu = Some(ActivationSpec::Relu);
+            let relu = Act::Relu;
             if i == last && unit.plugins.is_empty() {
                 return conv_norm_act(conv, norm, &y, Some(identity), relu, ctx);
             }
-            y = conv_norm_act(conv, norm, &y, None, if i == last { None } else { relu }, ctx)?;
+            y = conv_norm_act(conv, norm, &y, None, if i == last { Act::None } else { relu }, ctx)?;
             for plugin in &unit.plugins {
                 y = plugin.forward(&y, ctx)?;
             }
         }
         ops::relu(&(y + identity)?)
     }
-}
-
-fn zero() -> Node {
-    let mut node = Node::from(Value::Dict(Default::default()));
-    node.set("type", "Constant");
-    node.set("val", 0);
-    node
 }
 
 /// A stage. Keys: `{block}.*`.

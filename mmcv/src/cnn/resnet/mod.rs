@@ -12,13 +12,13 @@ pub use block::{PluginPosition, ResLayer, ResLayerSpec};
 pub use regnet::{Arch, ArchSettings, RegNet, RegNetConfig};
 
 use super::backbone::Backbone;
-use super::bricks::{ActivationSpec, ConvLayer, ConvSpec, NormLayer, build_conv_layer, build_norm_layer};
+use super::bricks::{ConvLayer, ConvSpec, NormLayer, build_conv_layer, build_norm_layer};
 use super::bricks::{conv_norm_act, norm_name};
 use super::flops;
 use crate::config::{Node, Value};
 use crate::error::{Error, Result as CoreResult};
 use crate::nn::{Ctx, VarBuilder};
-use crate::ops;
+use crate::ops::{self, Act};
 
 /// `type = "ResNet"`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -317,9 +317,8 @@ impl Backbone for ResNet {
     fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
         let still = Ctx::eval();
         let ctx_of = |stage: i64| if self.norm_eval || stage <= self.frozen_stages { &still } else { ctx };
-        let relu = Some(ActivationSpec::Relu);
         let stem = |conv: &dyn ConvLayer, norm: &dyn NormLayer, x: &Tensor| {
-            conv_norm_act(conv, Some(norm), x, None, relu, ctx_of(0))
+            conv_norm_act(conv, Some(norm), x, None, Act::Relu, ctx_of(0))
         };
         let mut x = match &self.stem {
             Stem::Plain(conv, norm) => stem(conv.as_ref(), norm.as_ref(), x)?,

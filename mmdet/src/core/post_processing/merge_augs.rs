@@ -13,7 +13,8 @@ fn flip_of(meta: &ImgMeta) -> Option<FlipDirection> {
     meta.flip.then(|| meta.flip_direction.unwrap_or(FlipDirection::Horizontal))
 }
 
-fn back(bboxes: &[BBox], meta: &ImgMeta) -> Vec<BBox> {
+/// Boxes of a view in the frame of its file.
+pub fn map_back(bboxes: &[BBox], meta: &ImgMeta) -> Vec<BBox> {
     bbox_mapping_back(bboxes, (meta.img_shape[0], meta.img_shape[1]), meta.scale_factor, flip_of(meta))
 }
 
@@ -35,7 +36,7 @@ pub fn merge_aug_proposals(
     let (mut bboxes, mut scores): (Vec<BBox>, Vec<f32>) = Default::default();
     for (proposals, meta) in aug_proposals.iter().zip(metas) {
         let plain: Vec<BBox> = proposals.iter().map(|p| [p[0], p[1], p[2], p[3]]).collect();
-        bboxes.extend(back(&plain, meta));
+        bboxes.extend(map_back(&plain, meta));
         scores.extend(proposals.iter().map(|p| p[4]));
     }
     let keep = nms(&bboxes, &scores, iou_threshold, 0.0);
@@ -50,7 +51,7 @@ pub fn merge_aug_proposals(
 /// The mean box in the file's frame; each view has the same number of boxes.
 pub fn merge_aug_bboxes(aug_bboxes: &[Vec<BBox>], metas: &[ImgMeta]) -> Result<Vec<BBox>> {
     check("merge_aug_bboxes", aug_bboxes.len(), metas.len(), aug_bboxes.iter().map(Vec::len))?;
-    let all: Vec<Vec<BBox>> = aug_bboxes.iter().zip(metas).map(|(b, m)| back(b, m)).collect();
+    let all: Vec<Vec<BBox>> = aug_bboxes.iter().zip(metas).map(|(b, m)| map_back(b, m)).collect();
     let flat: Vec<&[f32]> = all.iter().map(|b| b.as_flattened()).collect();
     Ok(mean(&flat).as_chunks().0.to_vec())
 }

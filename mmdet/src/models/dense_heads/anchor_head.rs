@@ -10,14 +10,12 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Detections;
-use super::base_dense_head::{
-    Candidates, DenseTestConfig, filter_scores_and_topk, image_values, merge_views, post_process,
-};
+use super::base_dense_head::{Candidates, DenseTestConfig, image_values, merge_views, pick_candidates, post_process};
 use crate::core::anchor::{PRIOR_GENERATORS, PriorGenerator, anchor_inside_flags};
 use crate::core::bbox::assigners::{Assigner, BBOX_ASSIGNERS};
 use crate::core::bbox::coder::{BBOX_CODERS, BBoxCoder};
 use crate::core::bbox::samplers::{BBOX_SAMPLERS, Sampler};
+use crate::core::post_processing::Detections;
 use crate::core::{BBox, DetBatch, ImgMeta};
 use crate::models::losses::Loss;
 use crate::registry::LOSSES;
@@ -198,7 +196,8 @@ impl AnchorHead {
     }
 
     /// `loss_cls` and `loss_bbox`, each summed over the levels.
-    pub fn loss(&self, cls: &[Tensor], reg: &[Tensor], batch: &DetBatch, ctx: &Ctx) -> Result<Losses> {
+    pub fn loss(&self, outs: &[Vec<Tensor>], batch: &DetBatch, ctx: &Ctx) -> Result<Losses> {
+        let (cls, reg) = scores_and_boxes(outs)?;
         let Some(training) = &self.training else { bail!("the head was built without train_cfg") };
         let sizes = level_sizes(cls)?;
         let levels = self.priors.grid_priors(&sizes)?;
@@ -268,14 +267,15 @@ impl AnchorHead {
     }
 
     /// What one image's predictions offer before NMS.
-    fn candidates(&self, cls: &[Tensor], reg: &[Tensor], image: usize, meta: &ImgMeta) -> Result<Candidates> {
+    fn candidates(&self, outs: &[Vec<Tensor>], image: usize, meta: &ImgMeta) -> Result<Candidates> {
+        let (cls, reg) = scores_and_boxes(outs)?;
         let cfg = self.test_cfg()?;
         let sizes = level_sizes(cls)?;
         let max_shape = (meta.img_shape[0], meta.img_shape[1]);
         let mut all = Candidates::default();
         for (l, &(h, w)) in sizes.iter().enumerate() {
             let logits = image_values(&cls[l], image)?;
-            let picked = filter_scores_and_topk(
+            let picked = pick_candidates(
                 &logits,
                 h * w,
                 self.cls_out_channels(),
@@ -300,18 +300,12 @@ impl AnchorHead {
     }
 
     /// Final boxes of each image.
-    pub fn get_bboxes(
-        &self,
-        cls: &[Tensor],
-        reg: &[Tensor],
-        metas: &[ImgMeta],
-        rescale: bool,
-    ) -> Result<Vec<Detections>> {
+    pub fn get_bboxes(&self, outs: &[Vec<Tensor>], metas: &[ImgMeta], rescale: bool) -> Result<Vec<Detections>> {
         let cfg = self.test_cfg()?;
         metas
             .par_iter()
             .enumerate()
-            .map(|(i, meta)| post_process(self.candidates(cls, reg, i, meta)?, meta, cfg, rescale))
+            .map(|(i, meta)| post_process(self.candidates(outs, i, meta)?, meta, cfg, rescale))
             .collect()
     }
 
@@ -319,11 +313,16 @@ impl AnchorHead {
     pub fn aug_test_bboxes(&self, views: &[(Vec<Vec<Tensor>>, ImgMeta)], rescale: bool) -> Result<Detections> {
         let mut found = Vec::new();
         for (outs, meta) in views {
-            let [cls, reg] = outs.as_slice() else { bail!("an anchor head has two outputs, not {}", outs.len()) };
-            found.push((self.candidates(cls, reg, 0, meta)?, meta));
+            found.push((self.candidates(outs, 0, meta)?, meta));
         }
         merge_views(found, self.test_cfg()?, rescale)
     }
+}
+
+/// An anchor head's two outputs, each by level.
+fn scores_and_boxes(outs: &[Vec<Tensor>]) -> Result<(&[Tensor], &[Tensor])> {
+    let [cls, reg] = outs else { bail!("an anchor head has two outputs, not {}", outs.len()) };
+    Ok((cls, reg))
 }
 
 /// `(h, w)` of each level.

@@ -6,8 +6,7 @@ use mmcv::ops::{NmsConfig, batched_nms};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Detections;
-use crate::core::bbox::bbox_mapping_back;
+use crate::core::post_processing::{Detections, map_back};
 use crate::core::{BBox, ImgMeta};
 
 /// A head's `test_cfg`.
@@ -69,9 +68,10 @@ pub fn image_values(x: &Tensor, image: usize) -> Result<Vec<f32>> {
 /// The candidates of one level whose score exceeds `score_thr`, the best `nms_pre` of them, best first
 /// (equal scores: lower prior first, then lower class).
 ///
-/// `logits` is `[priors per position * channels, H, W]` with `hw = H * W`; with `sigmoid` every channel is a class,
+/// What `post_processing::filter_scores_and_topk` does with rows of scores, on the network's own layout and without scores
+/// for what can't pass: `logits` is `[priors per position * channels, H, W]` with `hw = H * W`; with `sigmoid` every channel is a class,
 /// otherwise the softmax runs over the channels and the last one is the background.
-pub fn filter_scores_and_topk(
+pub fn pick_candidates(
     logits: &[f32],
     hw: usize,
     channels: usize,
@@ -79,7 +79,7 @@ pub fn filter_scores_and_topk(
     score_thr: f32,
     nms_pre: i64,
 ) -> Vec<Picked> {
-    let base = if hw * channels == 0 { 0 } else { logits.len() / (hw * channels) };
+    let base = logits.len().checked_div(hw * channels).unwrap_or(0);
     let mut picked = Vec::new();
     if sigmoid {
         // A logit well below the threshold's can't pass: the exponential is taken of the rest only.
@@ -118,12 +118,15 @@ pub fn filter_scores_and_topk(
             }
         }
     }
-    picked.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.prior.cmp(&b.prior)).then(a.label.cmp(&b.label)));
+    let order =
+        |a: &Picked, b: &Picked| b.score.total_cmp(&a.score).then(a.prior.cmp(&b.prior)).then(a.label.cmp(&b.label));
     if let Ok(keep) = usize::try_from(nms_pre)
-        && keep > 0
+        && (1..picked.len()).contains(&keep)
     {
+        picked.select_nth_unstable_by(keep - 1, order);
         picked.truncate(keep);
     }
+    picked.sort_unstable_by(order);
     picked
 }
 
@@ -134,12 +137,14 @@ pub fn nms(candidates: &Candidates, cfg: &DenseTestConfig) -> Result<Detections>
         return Ok(Detections::default());
     }
     let ids: Vec<usize> = labels.iter().map(|l| usize::try_from(*l).unwrap_or(0)).collect();
-    let (dets, keep) = batched_nms(bboxes, scores, &ids, Some(&cfg.nms), false).map_err(candle_core::Error::wrap)?;
-    let max = usize::try_from(cfg.max_per_img).unwrap_or(usize::MAX);
-    Ok(Detections {
-        bboxes: dets.into_iter().take(max).collect(),
-        labels: keep.iter().take(max).map(|&i| labels[i]).collect(),
-    })
+    let (mut dets, mut inds) =
+        batched_nms(bboxes, scores, &ids, Some(&cfg.nms), false).map_err(candle_core::Error::wrap)?;
+    if let Ok(max) = usize::try_from(cfg.max_per_img) {
+        dets.truncate(max);
+        inds.truncate(max);
+    }
+    let labels = inds.iter().map(|&i| labels[i]).collect();
+    Ok(Detections { dets, labels, inds })
 }
 
 /// Final boxes of one image: scaled to its file when `rescale`, then NMS.
@@ -162,15 +167,13 @@ pub fn merge_views(views: Vec<(Candidates, &ImgMeta)>, cfg: &DenseTestConfig, re
     let Some(first) = views.first().map(|(_, meta)| meta.scale_factor) else { bail!("aug_test: no views") };
     let mut all = Candidates::default();
     for (view, meta) in views {
-        let shape = (meta.img_shape[0], meta.img_shape[1]);
-        let flip = meta.flip.then_some(meta.flip_direction).flatten();
-        all.bboxes.extend(bbox_mapping_back(&view.bboxes, shape, meta.scale_factor, flip));
+        all.bboxes.extend(map_back(&view.bboxes, meta));
         all.scores.extend(view.scores);
         all.labels.extend(view.labels);
     }
     let mut dets = nms(&all, cfg)?;
     if !rescale {
-        for b in &mut dets.bboxes {
+        for b in &mut dets.dets {
             b.iter_mut().zip(first).for_each(|(v, s)| *v *= s);
         }
     }
@@ -185,18 +188,18 @@ mod tests {
     fn sigmoid_candidates_come_best_first_with_their_prior_and_class() {
         // Two priors, two classes, two positions: planes are [prior 0 class 0, prior 0 class 1, prior 1 class 0, ...].
         let logits = [0.0, 3.0, -9.0, 1.0, 2.0, -9.0, -9.0, f32::NAN];
-        let picked = filter_scores_and_topk(&logits, 2, 2, true, 0.4, -1);
+        let picked = pick_candidates(&logits, 2, 2, true, 0.4, -1);
         let order: Vec<_> = picked.iter().map(|p| (p.prior, p.label)).collect();
         assert_eq!(order, [(2, 0), (1, 0), (2, 1), (0, 0)]);
-        assert_eq!(filter_scores_and_topk(&logits, 2, 2, true, 0.4, 1).len(), 1);
-        assert!(filter_scores_and_topk(&[], 0, 2, true, 0.4, -1).is_empty());
+        assert_eq!(pick_candidates(&logits, 2, 2, true, 0.4, 1).len(), 1);
+        assert!(pick_candidates(&[], 0, 2, true, 0.4, -1).is_empty());
     }
 
     #[test]
     fn softmax_leaves_the_background_out() {
         // One prior, one class and background, two positions.
         let logits = [2.0, 0.0, 0.0, 5.0];
-        let picked = filter_scores_and_topk(&logits, 2, 2, false, 0.5, -1);
+        let picked = pick_candidates(&logits, 2, 2, false, 0.5, -1);
         assert_eq!(picked.len(), 1);
         assert_eq!((picked[0].prior, picked[0].label), (0, 0));
         assert!((picked[0].score - 0.880_797).abs() < 1e-6);

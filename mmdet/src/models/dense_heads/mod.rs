@@ -16,7 +16,8 @@ pub use base_dense_head::{Candidates, DenseTestConfig};
 pub use retina_head::{RetinaHead, RetinaHeadConfig};
 pub use retina_sepbn_head::{RetinaSepBNHead, RetinaSepBNHeadConfig};
 
-use crate::core::{DetBatch, ImgMeta, ScoredBox};
+use crate::core::post_processing::Detections;
+use crate::core::{DetBatch, ImgMeta};
 
 /// What a head is built with beside its own config.
 #[derive(Debug, Clone)]
@@ -27,15 +28,6 @@ pub struct HeadArgs {
     pub train_cfg: Option<Node>,
     /// The detector's `test_cfg`.
     pub test_cfg: Option<Node>,
-}
-
-/// Boxes of one image, best first.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Detections {
-    /// Boxes with scores.
-    pub bboxes: Vec<ScoredBox>,
-    /// Their classes.
-    pub labels: Vec<i64>,
 }
 
 /// A head over all levels.

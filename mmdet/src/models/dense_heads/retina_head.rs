@@ -1,6 +1,6 @@
 //! RetinaNet's head: Focal Loss for Dense Object Detection, Lin et al., ICCV 2017 (<https://arxiv.org/abs/1708.02002>).
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, Tensor};
 use mmcv::cnn::{Conv2d, ConvLayer as _, ConvModule, ConvModuleConfig, ConvSpec};
 use mmcv::config::Node;
 use mmcv::nn::{Ctx, VarBuilder};
@@ -10,7 +10,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::anchor_head::{AnchorHead, AnchorHeadArgs};
-use super::{DenseHead, Detections, HEADS, HeadArgs};
+use super::{DenseHead, HEADS, HeadArgs};
+use crate::core::post_processing::Detections;
 use crate::core::{DetBatch, ImgMeta};
 
 /// `type = "RetinaHead"`. Fields and defaults are mmdet's, those of its `AnchorHead` included.
@@ -162,13 +163,11 @@ impl DenseHead for RetinaHead {
     }
 
     fn loss(&self, outs: &[Vec<Tensor>], batch: &DetBatch, ctx: &Ctx) -> Result<Losses> {
-        let [cls, reg] = outs else { bail!("RetinaHead has two outputs, not {}", outs.len()) };
-        self.anchors.loss(cls, reg, batch, ctx)
+        self.anchors.loss(outs, batch, ctx)
     }
 
     fn get_bboxes(&self, outs: &[Vec<Tensor>], metas: &[ImgMeta], rescale: bool) -> Result<Vec<Detections>> {
-        let [cls, reg] = outs else { bail!("RetinaHead has two outputs, not {}", outs.len()) };
-        self.anchors.get_bboxes(cls, reg, metas, rescale)
+        self.anchors.get_bboxes(outs, metas, rescale)
     }
 
     fn aug_test_bboxes(&self, views: &[(Vec<Vec<Tensor>>, ImgMeta)], rescale: bool) -> Result<Detections> {

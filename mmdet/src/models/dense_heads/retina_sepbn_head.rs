@@ -3,9 +3,10 @@
 use candle_core::{Result, Tensor, bail};
 use mmcv::cnn::bricks::NormLayer;
 use mmcv::cnn::bricks::{build_norm_layer, norm_name};
-use mmcv::cnn::{ActivationSpec, Conv2d, ConvLayer, ConvSpec, conv_norm_act};
+use mmcv::cnn::{Conv2d, ConvLayer, ConvSpec, conv_norm_act};
 use mmcv::config::Node;
 use mmcv::nn::{Ctx, Init, VarBuilder};
+use mmcv::ops::Act;
 use mmcv::register;
 use mmcv::runner::Losses;
 use schemars::JsonSchema;
@@ -13,7 +14,8 @@ use serde::Deserialize;
 
 use super::anchor_head::{AnchorHead, AnchorHeadArgs};
 use super::retina_head::{anchor_generator, bbox_coder, feat_channels, four, loss_cls};
-use super::{DenseHead, Detections, HEADS, HeadArgs};
+use super::{DenseHead, HEADS, HeadArgs};
+use crate::core::post_processing::Detections;
 use crate::core::{DetBatch, ImgMeta};
 
 /// `type = "RetinaSepBNHead"`.
@@ -151,9 +153,10 @@ fn class_bias() -> Node {
 }
 
 fn run(convs: &[Conv2d], norms: &Stack, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
-    convs.iter().zip(norms).try_fold(x.clone(), |x, (conv, norm)| {
-        conv_norm_act(conv, norm.as_deref(), &x, None, Some(ActivationSpec::Relu), ctx)
-    })
+    convs
+        .iter()
+        .zip(norms)
+        .try_fold(x.clone(), |x, (conv, norm)| conv_norm_act(conv, norm.as_deref(), &x, None, Act::Relu, ctx))
 }
 
 impl DenseHead for RetinaSepBNHead {
@@ -170,13 +173,11 @@ impl DenseHead for RetinaSepBNHead {
     }
 
     fn loss(&self, outs: &[Vec<Tensor>], batch: &DetBatch, ctx: &Ctx) -> Result<Losses> {
-        let [cls, reg] = outs else { bail!("RetinaSepBNHead has two outputs, not {}", outs.len()) };
-        self.anchors.loss(cls, reg, batch, ctx)
+        self.anchors.loss(outs, batch, ctx)
     }
 
     fn get_bboxes(&self, outs: &[Vec<Tensor>], metas: &[ImgMeta], rescale: bool) -> Result<Vec<Detections>> {
-        let [cls, reg] = outs else { bail!("RetinaSepBNHead has two outputs, not {}", outs.len()) };
-        self.anchors.get_bboxes(cls, reg, metas, rescale)
+        self.anchors.get_bboxes(outs, metas, rescale)
     }
 
     fn aug_test_bboxes(&self, views: &[(Vec<Vec<Tensor>>, ImgMeta)], rescale: bool) -> Result<Detections> {

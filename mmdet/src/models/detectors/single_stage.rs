@@ -14,9 +14,10 @@ use serde::Deserialize;
 
 use super::{DETECTORS, Detector, DetectorArgs};
 use crate::core::bbox::bbox2result;
+use crate::core::post_processing::Detections;
 use crate::core::{DetBatch, DetResult, ImgMeta};
 use crate::models::backbones::BACKBONES;
-use crate::models::dense_heads::{DenseHead, Detections, HEADS, HeadArgs};
+use crate::models::dense_heads::{DenseHead, HEADS, HeadArgs};
 use crate::models::necks::{NECKS, Neck};
 
 /// `type = "RetinaNet"`.
@@ -75,14 +76,17 @@ impl RetinaNet {
     }
 
     fn result(&self, dets: &Detections) -> DetResult {
-        DetResult { bboxes: bbox2result(&dets.bboxes, &dets.labels, self.num_classes()), masks: None }
+        DetResult { bboxes: bbox2result(&dets.dets, &dets.labels, self.num_classes()), masks: None }
     }
 }
 
 impl Detector for RetinaNet {
     fn extract_feat(&self, img: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
         let feats = self.backbone.forward(img, ctx)?;
-        self.neck.as_ref().map_or(Ok(feats.clone()), |neck| neck.forward(&feats, ctx))
+        match &self.neck {
+            Some(neck) => neck.forward(&feats, ctx),
+            None => Ok(feats),
+        }
     }
 
     fn forward_head(&self, feats: &[Tensor], ctx: &Ctx) -> Result<Vec<Vec<Tensor>>> {

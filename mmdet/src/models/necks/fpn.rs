@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 use mmcv::cnn::{ConvModule, ConvModuleConfig, ConvSpec};
-use mmcv::config::{Node, Value};
+use mmcv::config::Node;
 use mmcv::nn::{Ctx, VarBuilder};
 use mmcv::{Error, ops, register};
 use schemars::JsonSchema;
@@ -123,11 +123,7 @@ fn nearest() -> UpsampleConfig {
     UpsampleConfig { mode: UpsampleMode::Nearest, scale_factor: None, align_corners: None }
 }
 fn xavier() -> Node {
-    let mut node = Node::from(Value::Dict(Default::default()));
-    node.set("type", "Xavier");
-    node.set("layer", "Conv2d");
-    node.set("distribution", "uniform");
-    node
+    Node::from_json(r#"{"type": "Xavier", "layer": "Conv2d", "distribution": "uniform"}"#).expect("the default is JSON")
 }
 
 /// Keys: `lateral_convs.{i}.conv.*` and `fpn_convs.{i}.conv.*`, `i` counted from `start_level`.
