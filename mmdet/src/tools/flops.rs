@@ -58,6 +58,8 @@ fn run(matches: &ArgMatches) -> Result<()> {
         println!("  {part:<12} {:>9.2} GFLOPs", flops as f64 / 1e9);
     }
     println!("Flops: {:.2} GFLOPs (multiply-adds, mmcv's convention)", total as f64 / 1e9);
-    println!("Params: {:.2} M", store.num_params() as f64 / 1e6);
+    // mmcv's counter leaves frozen parameters out.
+    let trained: usize = store.trainable().iter().map(|p| p.shape().elem_count()).sum();
+    println!("Params: {:.2} M ({:.2} M with the frozen ones)", trained as f64 / 1e6, store.num_params() as f64 / 1e6);
     Ok(())
 }
