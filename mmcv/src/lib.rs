@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`registry`] | `register!`, one linkme slice per kind of component, the builder |
 //! | [`config`] | the node tree: TOML, YAML, JSON and OpenMMLab's `.py`, with the file and line of every value |
-//! | [`fileio`] | file backends by config, atomic writing |
+//! | [`fileio`] | file backends by config; JSON, YAML, TOML, pickle and numpy files; atomic writing |
 //! | [`cli`] | the command line that every binary shares |
 //! | [`image`] | decoding, encoding, geometric and photometric operations |
 //! | [`ops`] | tensor operations, forward and backward |

@@ -8,7 +8,6 @@
 mod elem;
 mod load;
 mod model_zoo;
-mod pickle;
 mod pretrained;
 mod publish;
 mod python;

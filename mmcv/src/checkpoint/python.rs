@@ -6,8 +6,9 @@ use serde_json::{Map, Value as Json};
 
 use super::Checkpoint;
 use super::elem::Elem;
-use super::pickle::{Heap, Id, Obj};
 use super::torch_file::{TensorRef, Tensors, tensor_ref};
+use crate::fileio::NdArray;
+use crate::fileio::pickle::{Heap, Id, Obj, value};
 
 type Step<T> = std::result::Result<T, String>;
 
@@ -159,45 +160,18 @@ impl Found {
     }
 }
 
-/// numpy's type of elements, `numpy.dtype('f4', 0, 1)` with its byte order in the state.
-fn numpy_type(heap: &Heap, id: Id) -> Option<Elem> {
-    let Obj::Object { class, args, state, .. } = heap.get(id) else { return None };
-    let ("numpy", "dtype") = heap.global(*class)? else { return None };
-    let order = state.and_then(|s| heap.items(s)).and_then(|s| heap.str(*s.get(1)?)).unwrap_or("<");
-    if order == ">" { None } else { Elem::numpy(heap.str(*heap.items(*args)?.first()?)?) }
-}
-
-/// A numpy array (`_reconstruct` with its content in the state) as a tensor.
+/// A numpy array as a tensor.
 fn array(heap: &Heap, id: Id) -> Option<Step<Tensor>> {
-    let Obj::Object { class, state: Some(state), .. } = heap.get(id) else { return None };
-    let ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") = heap.global(*class)? else {
+    let tensor = |a: NdArray| {
+        let elem = Elem::numpy(&a.dtype().code()).ok_or_else(|| format!("arrays of '{}'", a.dtype().code()))?;
+        elem.tensor(a.bytes(), a.shape())
+    };
+    // A scalar is no weight.
+    let found = value::array(heap, id)?;
+    if found.as_ref().is_ok_and(|a| a.shape().is_empty()) {
         return None;
-    };
-    let [_, shape, dtype, fortran, data] = heap.items(*state)? else { return None };
-    let elem = numpy_type(heap, *dtype)?;
-    let shape: Vec<usize> =
-        heap.items(*shape)?.iter().map(|s| usize::try_from(heap.int(*s)?).ok()).collect::<Option<_>>()?;
-    let latin;
-    let bytes = match heap.get(*data) {
-        Obj::Bytes(b) => b,
-        // Python 2 wrote them as text.
-        Obj::Str(s) => {
-            latin = s.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect::<Option<Vec<u8>>>()?;
-            &latin
-        }
-        _ => return None,
-    };
-    let count = shape.iter().try_fold(elem.size(), |n, s| n.checked_mul(*s));
-    if count != Some(bytes.len()) {
-        return Some(Err(format!("an array of {shape:?} with {} bytes", bytes.len())));
     }
-    if *heap.get(*fortran) == Obj::Bool(true) && shape.len() > 1 {
-        let back: Vec<usize> = shape.iter().rev().copied().collect();
-        let axes: Vec<usize> = (0..shape.len()).rev().collect();
-        let turned = |t: Tensor| t.permute(axes).and_then(|t| t.contiguous()).map_err(|e| e.to_string());
-        return Some(elem.tensor(bytes, &back).and_then(turned));
-    }
-    Some(elem.tensor(bytes, &shape))
+    Some(found.and_then(tensor))
 }
 
 /// Python values as JSON; what has no counterpart becomes text that names its class.
@@ -230,12 +204,10 @@ impl ToJson<'_> {
                 _ => Json::String("<a storage>".into()),
             },
             Obj::Global(module, name) => Json::String(format!("<{module}.{name}>")),
-            Obj::Object { class, args, .. } => {
-                self.scalar(*class, *args).or_else(|| self.array(id)).unwrap_or_else(|| {
-                    let (module, name) = self.heap.global(*class).unwrap_or(("", "object"));
-                    Json::String(format!("<{module}.{name}>"))
-                })
-            }
+            Obj::Object { class, .. } => self.scalar(id).or_else(|| self.array(id)).unwrap_or_else(|| {
+                let (module, name) = self.heap.global(*class).unwrap_or(("", "object"));
+                Json::String(format!("<{module}.{name}>"))
+            }),
         }
     }
 
@@ -255,18 +227,9 @@ impl ToJson<'_> {
         Json::Object(map)
     }
 
-    /// `numpy.core.multiarray.scalar(dtype, bytes)`.
-    fn scalar(&self, class: Id, args: Id) -> Option<Json> {
-        let ("numpy.core.multiarray" | "numpy._core.multiarray", "scalar") = self.heap.global(class)? else {
-            return None;
-        };
-        let [dtype, data] = self.heap.items(args)? else { return None };
-        let Obj::Bytes(bytes) = self.heap.get(*data) else { return None };
-        let elem = numpy_type(self.heap, *dtype)?;
-        if bytes.len() != elem.size() {
-            return None;
-        }
-        plain(&elem.tensor(bytes, &[1]).ok()?)?.into_iter().next()
+    fn scalar(&self, id: Id) -> Option<Json> {
+        let a = value::array(self.heap, id)?.ok().filter(|a| a.shape().is_empty())?;
+        plain(&Elem::numpy(&a.dtype().code())?.tensor(a.bytes(), &[1]).ok()?)?.into_iter().next()
     }
 
     fn array(&mut self, id: Id) -> Option<Json> {

@@ -12,9 +12,9 @@ use indexmap::IndexMap;
 
 use super::Checkpoint;
 use super::elem::Elem;
-use super::pickle::{self, Heap, Id, Obj};
 use super::python;
 use crate::error::{Error, Result};
+use crate::fileio::pickle::{self, Heap, Id, Obj};
 
 /// What a legacy file starts with: the magic number 0x1950a86a20f9469cfc6c as a pickle of protocol 2.
 pub(super) const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";

@@ -13,33 +13,34 @@ use zip::write::SimpleFileOptions;
 
 use super::{Checkpoint, elem};
 use crate::error::{Error, Result};
+use crate::fileio::pickle::PickleWriter;
 use crate::fileio::write_atomic;
 
 /// Writes one, atomically: `{'meta': ..., 'state_dict': OrderedDict(...)}` as mmcv does, and the state of a run beside them.
 pub(super) fn write(path: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let fail = |m: String| Error::checkpoint(path, m);
-    let mut p = Pickler { out: vec![0x80, 2], storages: Vec::new() };
-    p.out.extend_from_slice(b"}(");
-    p.text("meta");
+    let mut p = Pickler { w: PickleWriter::new(2), storages: Vec::new() };
+    p.w.out.extend_from_slice(b"}(");
+    p.w.text("meta");
     p.json_map(&checkpoint.meta);
-    p.text("state_dict");
+    p.w.text("state_dict");
     p.tensors(&checkpoint.state_dict).map_err(fail)?;
     if let Some(state) = &checkpoint.optimizer {
         // Not `optimizer`, whose content mmcv would take for PyTorch's own.
-        p.text("optimizer_state");
-        p.text(&serde_json::to_string(state).map_err(|e| fail(e.to_string()))?);
-        p.text("optimizer_tensors");
+        p.w.text("optimizer_state");
+        p.w.text(&serde_json::to_string(state).map_err(|e| fail(e.to_string()))?);
+        p.w.text("optimizer_tensors");
         p.tensors(&state.tensors).map_err(fail)?;
     }
     if !checkpoint.extra.is_empty() {
-        p.text("extra");
-        p.text(&serde_json::to_string(&checkpoint.extra).map_err(|e| fail(e.to_string()))?);
+        p.w.text("extra");
+        p.w.text(&serde_json::to_string(&checkpoint.extra).map_err(|e| fail(e.to_string()))?);
     }
     if !checkpoint.extra_tensors.is_empty() {
-        p.text("extra_tensors");
+        p.w.text("extra_tensors");
         p.tensors(&checkpoint.extra_tensors).map_err(fail)?;
     }
-    p.out.extend_from_slice(b"u.");
+    p.w.out.extend_from_slice(b"u.");
     write_atomic(path, |out| zip(&p, out))
 }
 
@@ -52,7 +53,7 @@ fn zip(p: &Pickler<'_>, out: &mut dyn Write) -> std::io::Result<()> {
         zip.start_file(format!("archive/{name}"), stored)?;
         zip.write_all(bytes)
     };
-    file("data.pkl", &p.out)?;
+    file("data.pkl", &p.w.out)?;
     file("byteorder", b"little")?;
     for (i, tensor) in p.storages.iter().enumerate() {
         file(&format!("data/{i}"), &elem::bytes(tensor).map_err(std::io::Error::other)?)?;
@@ -64,68 +65,45 @@ fn zip(p: &Pickler<'_>, out: &mut dyn Write) -> std::io::Result<()> {
 
 /// Writes a pickle of protocol 2, with the opcodes that the restricted reader allows.
 struct Pickler<'t> {
-    out: Vec<u8>,
+    w: PickleWriter,
     storages: Vec<&'t Tensor>,
 }
 
 impl<'t> Pickler<'t> {
-    fn text(&mut self, s: &str) {
-        self.out.push(b'X');
-        self.out.extend_from_slice(&(s.len() as u32).to_le_bytes());
-        self.out.extend_from_slice(s.as_bytes());
-    }
-
-    fn int(&mut self, i: i64) {
-        match i32::try_from(i) {
-            Ok(small @ 0..=255) => self.out.extend_from_slice(&[b'K', small as u8]),
-            Ok(i) => {
-                self.out.push(b'J');
-                self.out.extend_from_slice(&i.to_le_bytes());
-            }
-            Err(_) => {
-                self.out.extend_from_slice(&[0x8a, 8]);
-                self.out.extend_from_slice(&i.to_le_bytes());
-            }
-        }
-    }
-
     fn json_map(&mut self, map: &Map<String, Json>) {
-        self.out.extend_from_slice(b"}(");
+        self.w.out.extend_from_slice(b"}(");
         for (key, value) in map {
-            self.text(key);
+            self.w.text(key);
             self.json(value);
         }
-        self.out.push(b'u');
+        self.w.out.push(b'u');
     }
 
     fn json(&mut self, value: &Json) {
         match value {
-            Json::Null => self.out.push(b'N'),
-            Json::Bool(b) => self.out.push(if *b { 0x88 } else { 0x89 }),
+            Json::Null => self.w.out.push(b'N'),
+            Json::Bool(b) => self.w.bool(*b),
             Json::Number(n) => match n.as_i64() {
-                Some(i) => self.int(i),
-                None => {
-                    self.out.push(b'G');
-                    self.out.extend_from_slice(&n.as_f64().unwrap_or(f64::NAN).to_be_bytes());
-                }
+                Some(i) => self.w.int(i),
+                None => self.w.float(n.as_f64().unwrap_or(f64::NAN)),
             },
-            Json::String(s) => self.text(s),
+            Json::String(s) => self.w.text(s),
             Json::Array(a) => {
-                self.out.extend_from_slice(b"](");
+                self.w.out.extend_from_slice(b"](");
                 a.iter().for_each(|v| self.json(v));
-                self.out.push(b'e');
+                self.w.out.push(b'e');
             }
             Json::Object(o) => self.json_map(o),
         }
     }
 
     fn tensors(&mut self, tensors: &'t IndexMap<String, Tensor>) -> std::result::Result<(), String> {
-        self.out.extend_from_slice(b"ccollections\nOrderedDict\n)R(");
+        self.w.out.extend_from_slice(b"ccollections\nOrderedDict\n)R(");
         for (name, tensor) in tensors {
-            self.text(name);
+            self.w.text(name);
             self.tensor(tensor).map_err(|e| format!("{name}: {e}"))?;
         }
-        self.out.push(b'u');
+        self.w.out.push(b'u');
         Ok(())
     }
 
@@ -142,22 +120,22 @@ impl<'t> Pickler<'t> {
             DType::U8 => "ByteStorage",
             other => return Err(format!("PyTorch has no storage of type {other:?}")),
         };
-        self.out.extend_from_slice(b"ctorch._utils\n_rebuild_tensor_v2\n((");
-        self.text("storage");
-        self.out.extend_from_slice(format!("ctorch\n{class}\n").as_bytes());
-        self.text(&self.storages.len().to_string());
-        self.text("cpu");
-        self.int(tensor.elem_count() as i64);
-        self.out.extend_from_slice(b"tQK\0");
+        self.w.out.extend_from_slice(b"ctorch._utils\n_rebuild_tensor_v2\n((");
+        self.w.text("storage");
+        self.w.out.extend_from_slice(format!("ctorch\n{class}\n").as_bytes());
+        self.w.text(&self.storages.len().to_string());
+        self.w.text("cpu");
+        self.w.int(tensor.elem_count() as i64);
+        self.w.out.extend_from_slice(b"tQK\0");
         let mut strides = vec![1i64; tensor.rank()];
         for i in (1..tensor.rank()).rev() {
             strides[i - 1] = strides[i] * tensor.dims()[i] as i64;
         }
-        self.out.push(b'(');
-        tensor.dims().iter().for_each(|d| self.int(*d as i64));
-        self.out.extend_from_slice(b"t(");
-        strides.iter().for_each(|s| self.int(*s));
-        self.out.extend_from_slice(b"t\x89ccollections\nOrderedDict\n)RtR");
+        self.w.out.push(b'(');
+        tensor.dims().iter().for_each(|d| self.w.int(*d as i64));
+        self.w.out.extend_from_slice(b"t(");
+        strides.iter().for_each(|s| self.w.int(*s));
+        self.w.out.extend_from_slice(b"t\x89ccollections\nOrderedDict\n)RtR");
         self.storages.push(tensor);
         Ok(())
     }

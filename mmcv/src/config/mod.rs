@@ -11,3 +11,4 @@ pub use de::from_node;
 pub use loader::Config;
 pub use merge::{DELETE, merge};
 pub use node::{Node, Origin, Value};
+pub(crate) use python::evaluate as python_values;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, RwLock};
 use std::time::Duration;
 
+use super::write_atomic;
 use crate::error::{Error, Result};
 
 /// A place to read files from.
@@ -15,6 +16,10 @@ pub trait Backend: Send + Sync {
     fn get(&self, path: &str) -> Result<Vec<u8>>;
     /// Whether `path` is there.
     fn exists(&self, path: &str) -> bool;
+    /// Stores `bytes` as `path`; most backends are for reading only.
+    fn put(&self, path: &str, _: Vec<u8>) -> Result<()> {
+        Err(Error::io(path, std::io::Error::new(std::io::ErrorKind::Unsupported, "its backend can't be written to")))
+    }
 }
 
 /// The file system.
@@ -27,6 +32,10 @@ impl Backend for DiskBackend {
     }
     fn exists(&self, path: &str) -> bool {
         Path::new(path).is_file()
+    }
+    /// Atomically: a reader sees the old file or the new one.
+    fn put(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
+        write_atomic(Path::new(path), |w| w.write_all(&bytes))
     }
 }
 
@@ -48,6 +57,10 @@ impl Backend for MemoryBackend {
     }
     fn exists(&self, path: &str) -> bool {
         self.0.read().unwrap_or_else(|e| e.into_inner()).contains_key(path)
+    }
+    fn put(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
+        MemoryBackend::put(self, path, bytes);
+        Ok(())
     }
 }
 

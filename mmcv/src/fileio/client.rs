@@ -86,6 +86,11 @@ impl FileClient {
         String::from_utf8(self.get(path)?).map_err(|e| Error::data(path, format!("not UTF-8 text: {e}")))
     }
 
+    /// Stores `bytes` as `path`: on disk atomically, in memory; the other backends are for reading.
+    pub fn put(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
+        self.backend(path).put(path, bytes)
+    }
+
     /// Whether `path` is there.
     pub fn exists(&self, path: &str) -> bool {
         self.backend(path).exists(path)

@@ -1,11 +1,20 @@
-//! Files: backends chosen by config, lists and dictionaries of lines, atomic writing.
+//! Files: backends chosen by config, data files by their extension, lists and dictionaries of lines, atomic writing.
 
 mod atomic;
 mod backend;
 mod client;
+mod data;
+mod data_serde;
 mod lines;
+mod load;
+mod ndarray;
+mod npy;
+pub(crate) mod pickle;
 
 pub use atomic::write_atomic;
 pub use backend::{Backend, DiskBackend, HttpBackend, LmdbBackend, MemoryBackend, ZipBackend};
 pub use client::{FileClient, FileClientConfig};
-pub use lines::{dict_from_file, list_from_file};
+pub use data::{Data, Key};
+pub use lines::{DictValue, dict_from_file, list_from_file};
+pub use load::{Format, dump, dump_bytes, dump_file, load, load_as, load_bytes};
+pub use ndarray::{NdArray, NdType};

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use mmcv::config::Node;
-use mmcv::fileio::{FileClient, FileClientConfig, list_from_file};
+use mmcv::fileio::{FileClient, FileClientConfig, list_from_file, load_as};
 use mmcv::{Error, Result, Rng};
 
 use super::pipelines::{ImgInfo, Pipeline, Results};
@@ -153,11 +153,9 @@ impl Base {
     }
 }
 
-/// `[image][box][4 or 5 numbers]` of a JSON file.
+/// `[image][box][4 or 5 numbers]`, pickled arrays or JSON.
 fn read_proposals(client: &FileClient, file: &str, images: usize) -> Result<Vec<Arc<Vec<Vec<f32>>>>> {
-    let text = client.get_text(file)?;
-    let all: Vec<Vec<Vec<f32>>> = serde_json::from_str(&text)
-        .map_err(|e| Error::data(file, format!("not a JSON list of each image's proposals: {e}")))?;
+    let all: Vec<Vec<Vec<f32>>> = load_as(client, file)?;
     if all.len() != images {
         return Err(Error::data(file, format!("has proposals of {} images, the data set has {images}", all.len())));
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use mmcv::config::Node;
-use mmcv::fileio::FileClientConfig;
+use mmcv::fileio::{FileClientConfig, load_as};
 use mmcv::{Error, Result, Rng, register};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -37,7 +37,7 @@ pub struct CustomDatasetConfig {
     /// Ending of the semantic maps' names.
     #[serde(default = "png")]
     pub seg_suffix: String,
-    /// Boxes proposed by another detector: a JSON list with each image's list.
+    /// Boxes proposed by another detector: a list (pickled, JSON) with each image's boxes of 4 or 5 numbers.
     #[serde(default)]
     pub proposal_file: Option<String>,
     /// Nothing is filtered, and annotations aren't given to the pipeline.
@@ -100,7 +100,7 @@ struct RawAnn {
     seg_map: Option<String>,
 }
 
-/// A JSON list of `{filename, width, height, ann: {bboxes, labels, bboxes_ignore, labels_ignore, masks, seg_map}}`, boxes as
+/// A list, in any format of [`mmcv::fileio::load`] (mmdet's tools write pickles), of `{filename, width, height, ann: {bboxes, labels, bboxes_ignore, labels_ignore, masks, seg_map}}`, boxes as
 /// `[x1, y1, x2, y2]`; `ann` is not needed in test mode, its last four never.
 pub struct CustomDataset {
     base: Base,
@@ -111,9 +111,7 @@ impl CustomDataset {
     /// Reads the annotations.
     pub fn new(cfg: &CustomDatasetConfig, defaults: DatasetDefaults) -> Result<Self> {
         let mut base = Base::new(&cfg.args(defaults), &[])?;
-        let text = base.client.get_text(&base.ann_file)?;
-        let raw: Vec<RawImage> = serde_json::from_str(&text)
-            .map_err(|e| Error::data(&base.ann_file, format!("not a JSON list of images with their boxes: {e}")))?;
+        let raw: Vec<RawImage> = load_as(&base.client, &base.ann_file)?;
         let mut names = HashSet::new();
         let (mut infos, mut anns) = (Vec::with_capacity(raw.len()), Vec::with_capacity(raw.len()));
         for (i, image) in raw.into_iter().enumerate() {
@@ -231,6 +229,24 @@ mod tests {
     }
 
     #[test]
+    fn pickled_annotations_and_proposals_are_read() {
+        // mmcv/src/fileio/testdata/make.py wrote them.
+        let folder = format!("{}/src/datasets/testdata", env!("CARGO_MANIFEST_DIR"));
+        let cfg = CFG.replace("a.json", "custom.pkl").replace(
+            "\"classes\"",
+            r#""proposal_file": "{dir}/proposals.pkl", "pipeline": [{"type": "LoadProposals"}], "classes""#,
+        );
+        let d = built(folder.as_ref(), &cfg, false).unwrap();
+        assert_eq!(files(&*d), ["a.jpg", "none.jpg"]);
+        let ann = d.ann_info(0).unwrap();
+        assert_eq!((&ann.bboxes[..], &ann.labels[..]), (&[[1.0, 2.0, 3.5, 4.0]][..], &[1][..]));
+        assert_eq!((&ann.bboxes_ignore[..], &ann.labels_ignore[..]), (&[[0.0, 0.0, 1.0, 1.0]][..], &[0][..]));
+        assert!(d.ann_info(1).unwrap().bboxes.is_empty());
+        let proposals = |i| d.fetch(i, &mut Rng::new(0)).unwrap().proposals.unwrap();
+        assert_eq!((proposals(0), proposals(1)), (vec![[1.0, 2.0, 3.0, 4.0]], vec![[0.0; 4]]));
+    }
+
+    #[test]
     fn annotations_are_for_training_only() {
         let text = r#"[{"filename": "a.jpg", "width": 64, "height": 32}]"#;
         assert_eq!(built(folder(text).path(), CFG, true).unwrap().len(), 1);
@@ -243,7 +259,8 @@ mod tests {
             ("\"labels\": [1]", "\"labels\": [1, 0]", "image 0 (a.jpg): 1 bboxes, 2 labels"),
             ("\"labels\": [1]", "\"labels\": [2]", "label 2 is not one of the 2 classes"),
             ("[1, 2, 3.5, 4]", "[3.5, 2, 1, 4]", "box 0 [3.5, 2.0, 1.0, 4.0] is not"),
-            ("[1, 2, 3.5, 4]", "[NaN, 2, 1, 4]", "a.json: not a JSON list"),
+            ("[1, 2, 3.5, 4]", "[NaN, 2, 1, 4]", "box 0 [NaN, 2.0, 1.0, 4.0] is not"),
+            ("[1, 2, 3.5, 4]", "[1, 2, 3.5]", "a.json: [0].ann.bboxes[0]: invalid length 3"),
             ("small.jpg", "a.jpg", "image 1 (a.jpg): another image has this filename"),
             ("\"width\": 64, \"height\": 32", "\"width\": 64", "missing field `height`"),
         ] {

@@ -21,7 +21,7 @@ use super::node::{Node, Origin, Value};
 use crate::error::{Error, Result, did_you_mean};
 
 /// The module's variables, in order. Names that start with two underscores are left out, as mmcv does.
-pub(super) fn evaluate(source: &str, name: &Arc<str>) -> Result<Node> {
+pub(crate) fn evaluate(source: &str, name: &Arc<str>) -> Result<Node> {
     let mut run = Eval { source, name, vars: IndexMap::new(), locals: Vec::new() };
     let module = parse_module(source).map_err(|e| run.fail(e.location, e.error.to_string()))?;
     let body = module.into_syntax().body;

@@ -4,7 +4,12 @@
 //! [`Obj::Global`], and what a call would make an [`Obj::Object`] that keeps the arguments. Values live in one arena and
 //! name each other by number, so shared and recursive structures cost nothing and can't be followed forever.
 
+pub(crate) mod value;
+mod write;
+
 use std::collections::HashMap;
+
+pub(crate) use write::PickleWriter;
 
 /// Number of a value in a [`Heap`].
 pub type Id = usize;
@@ -55,22 +60,26 @@ pub enum Obj {
 
 /// The values of one or more pickles.
 #[derive(Debug, Default)]
-pub struct Heap(Vec<Obj>);
+pub struct Heap {
+    values: Vec<Obj>,
+    /// Byte of the opcode that made each.
+    at: Vec<usize>,
+}
 
 impl Heap {
     /// The value `id`.
     pub fn get(&self, id: Id) -> &Obj {
-        &self.0[id]
+        &self.values[id]
     }
 
     /// The text, if it is one.
     pub fn str(&self, id: Id) -> Option<&str> {
-        if let Obj::Str(s) = &self.0[id] { Some(s) } else { None }
+        if let Obj::Str(s) = &self.values[id] { Some(s) } else { None }
     }
 
     /// The integer, if it is one.
     pub fn int(&self, id: Id) -> Option<i64> {
-        match self.0[id] {
+        match self.values[id] {
             Obj::Int(i) => Some(i),
             Obj::Bool(b) => Some(b.into()),
             _ => None,
@@ -79,15 +88,20 @@ impl Heap {
 
     /// The items of a tuple or list.
     pub fn items(&self, id: Id) -> Option<&[Id]> {
-        match &self.0[id] {
+        match &self.values[id] {
             Obj::Tuple(v) | Obj::List(v) => Some(v),
             _ => None,
         }
     }
 
+    /// The items of a tuple, list or set.
+    pub fn members(&self, id: Id) -> Option<&[Id]> {
+        if let Obj::Set(v) = &self.values[id] { Some(v) } else { self.items(id) }
+    }
+
     /// The entries of a dict, or of an instance of one of its subclasses.
     pub fn dict(&self, id: Id) -> Option<&[(Id, Id)]> {
-        match &self.0[id] {
+        match &self.values[id] {
             Obj::Dict(d) => Some(d),
             Obj::Object { items, .. } if !items.is_empty() => Some(items),
             _ => None,
@@ -101,17 +115,23 @@ impl Heap {
 
     /// `module.name` of a class or function.
     pub fn global(&self, id: Id) -> Option<(&str, &str)> {
-        if let Obj::Global(module, name) = &self.0[id] { Some((module, name)) } else { None }
+        if let Obj::Global(module, name) = &self.values[id] { Some((module, name)) } else { None }
     }
 
     /// How many values there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.values.len()
     }
 
-    fn add(&mut self, obj: Obj) -> Id {
-        self.0.push(obj);
-        self.0.len() - 1
+    /// The byte of the pickle that made the value.
+    pub fn offset(&self, id: Id) -> usize {
+        self.at[id]
+    }
+
+    fn add(&mut self, obj: Obj, at: usize) -> Id {
+        self.values.push(obj);
+        self.at.push(at);
+        self.values.len() - 1
     }
 }
 
@@ -129,7 +149,7 @@ type Result<T> = std::result::Result<T, PickleError>;
 
 /// Reads the pickle at the start of `bytes` into `heap`; gives its value and how many bytes it took.
 pub fn read(bytes: &[u8], heap: &mut Heap) -> Result<(Id, usize)> {
-    let mut machine = Machine { bytes, at: 0, heap, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+    let mut machine = Machine { bytes, at: 0, op: 0, heap, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
     let value = machine.run().map_err(|message| PickleError { at: machine.at, message })?;
     Ok((value, machine.at))
 }
@@ -137,6 +157,8 @@ pub fn read(bytes: &[u8], heap: &mut Heap) -> Result<(Id, usize)> {
 struct Machine<'b, 'h> {
     bytes: &'b [u8],
     at: usize,
+    /// Byte of the current opcode.
+    op: usize,
     heap: &'h mut Heap,
     stack: Vec<Id>,
     marks: Vec<usize>,
@@ -165,15 +187,20 @@ impl<'b> Machine<'b, '_> {
         self.take(len)
     }
 
-    fn line(&mut self) -> Step<&'b str> {
+    fn line_bytes(&mut self) -> Step<&'b [u8]> {
         let rest = &self.bytes[self.at..];
         let end = rest.iter().position(|b| *b == b'\n').ok_or("it ends in the middle of a line")?;
         self.at += end + 1;
-        std::str::from_utf8(&rest[..end]).map(|s| s.trim_end_matches('\r')).map_err(|_| "a line is not UTF-8".into())
+        Ok(&rest[..end])
+    }
+
+    fn line(&mut self) -> Step<&'b str> {
+        let line = std::str::from_utf8(self.line_bytes()?);
+        line.map(|s| s.trim_end_matches('\r')).map_err(|_| "a line is not UTF-8".into())
     }
 
     fn push(&mut self, obj: Obj) {
-        let id = self.heap.add(obj);
+        let id = self.heap.add(obj, self.op);
         self.stack.push(id);
     }
 
@@ -196,6 +223,7 @@ impl<'b> Machine<'b, '_> {
 
     fn run(&mut self) -> Step<Id> {
         loop {
+            self.op = self.at;
             let op = self.take(1)?[0];
             match op {
                 b'.' => return self.pop(),
@@ -223,7 +251,7 @@ impl<'b> Machine<'b, '_> {
                 b'p' | b'q' | b'r' | b'g' | b'h' | b'j' | 0x94 => self.memoise(op)?,
                 b'P' => {
                     let id = self.line()?.to_owned();
-                    let id = self.heap.add(Obj::Str(id));
+                    let id = self.heap.add(Obj::Str(id), self.op);
                     self.push(Obj::Persistent(id));
                 }
                 b'Q' => {
@@ -251,20 +279,21 @@ impl<'b> Machine<'b, '_> {
                 b'i' => {
                     let (module, name) = (self.line()?.to_owned(), self.line()?.to_owned());
                     let args = Obj::Tuple(self.pop_mark()?);
-                    let (class, args) = (self.heap.add(Obj::Global(module, name)), self.heap.add(args));
+                    let (class, args) =
+                        (self.heap.add(Obj::Global(module, name), self.op), self.heap.add(args, self.op));
                     self.call(class, args);
                 }
                 b'o' => {
                     let mut args = self.pop_mark()?.into_iter();
                     let class = args.next().ok_or("a class is missing")?;
-                    let args = self.heap.add(Obj::Tuple(args.collect()));
+                    let args = self.heap.add(Obj::Tuple(args.collect()), self.op);
                     self.call(class, args);
                 }
                 b'b' => {
                     let state = self.pop()?;
                     let on = self.top()?;
                     // A dict's attributes (OrderedDict's `_metadata`) are dropped.
-                    if let Obj::Object { state: s, .. } = &mut self.heap.0[on] {
+                    if let Obj::Object { state: s, .. } = &mut self.heap.values[on] {
                         *s = Some(state);
                     }
                 }
@@ -288,7 +317,10 @@ impl<'b> Machine<'b, '_> {
             _ => match self.line()?.trim().trim_end_matches('L') {
                 "00" if op == b'I' => Obj::Bool(false),
                 "01" if op == b'I' => Obj::Bool(true),
-                digits => Obj::Int(digits.parse().map_err(|_| "an integer that is none, or too long")?),
+                digits => match digits.parse::<i128>().map_err(|_| "an integer that is none, or too long")? {
+                    long if i64::try_from(long).is_err() => Obj::Long(long.to_le_bytes().to_vec()),
+                    short => Obj::Int(short as i64),
+                },
             },
         };
         self.push(obj);
@@ -303,11 +335,11 @@ impl<'b> Machine<'b, '_> {
         };
         let obj = match op {
             b'S' => {
-                let line = self.line()?.trim();
-                let quoted = line.len() >= 2 && (line.starts_with('\'') || line.starts_with('"'));
-                py2(if quoted { line[1..].get(..line.len() - 2).unwrap_or("") } else { line }.as_bytes())
+                let line = self.line_bytes()?.trim_ascii();
+                let quoted = line.len() >= 2 && matches!(line[0], b'\'' | b'"');
+                py2(&unescaped(if quoted { &line[1..line.len() - 1] } else { line }))
             }
-            b'V' => Obj::Str(self.line()?.to_owned()),
+            b'V' => Obj::Str(raw_unicode(self.line_bytes()?)),
             b'T' => py2(self.sized(4)?),
             b'U' => py2(self.sized(1)?),
             b'X' => utf8(self.sized(4)?),
@@ -365,7 +397,7 @@ impl<'b> Machine<'b, '_> {
             b'a' | b'e' | 0x90 => {
                 let new = if op == b'a' { vec![self.pop()?] } else { self.pop_mark()? };
                 let on = self.top()?;
-                match &mut self.heap.0[on] {
+                match &mut self.heap.values[on] {
                     Obj::List(v) | Obj::Set(v) | Obj::Object { list: v, .. } => v.extend(new),
                     _ => return Err("appends to something that is no list".into()),
                 }
@@ -378,11 +410,12 @@ impl<'b> Machine<'b, '_> {
                     pairs(&self.pop_mark()?)?
                 };
                 let on = self.top()?;
-                match &mut self.heap.0[on] {
+                match &mut self.heap.values[on] {
                     Obj::Dict(d) | Obj::Object { items: d, .. } => d.extend(new),
                     _ => return Err("sets items of something that is no dict".into()),
                 }
             }
+            0x97 | 0x98 => return Err("it keeps buffers outside of the file".into()),
             _ => return Err(format!("opcode {op:#04x} is not known")),
         }
         Ok(())
@@ -421,6 +454,51 @@ impl<'b> Machine<'b, '_> {
 fn pairs(items: &[Id]) -> Step<Vec<(Id, Id)>> {
     let (pairs, rest) = items.as_chunks::<2>();
     if rest.is_empty() { Ok(pairs.iter().map(|[k, v]| (*k, *v)).collect()) } else { Err("a key without value".into()) }
+}
+
+/// Python 2's `repr` of a byte string without its quotes.
+fn unescaped(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes.iter().copied();
+    while let Some(b) = rest.next() {
+        if b != b'\\' {
+            out.push(b);
+            continue;
+        }
+        match rest.next() {
+            Some(b'n') => out.push(b'\n'),
+            Some(b't') => out.push(b'\t'),
+            Some(b'r') => out.push(b'\r'),
+            Some(b'x') => {
+                let mut digit = || rest.next().and_then(|d| char::from(d).to_digit(16)).unwrap_or(0) as u8;
+                out.push(digit() << 4 | digit());
+            }
+            Some(other) => out.push(other),
+            None => out.push(b'\\'),
+        }
+    }
+    out
+}
+
+/// Python's `raw-unicode-escape`: Latin-1 with `\uXXXX` and `\UXXXXXXXX`.
+fn raw_unicode(bytes: &[u8]) -> String {
+    let (mut out, mut rest) = (String::with_capacity(bytes.len()), bytes);
+    while let [first, after @ ..] = rest {
+        let digits = match rest {
+            [b'\\', b'u', ..] => 4,
+            [b'\\', b'U', ..] => 8,
+            _ => 0,
+        };
+        let code = after.get(1..=digits).filter(|_| digits > 0).and_then(|d| std::str::from_utf8(d).ok());
+        if let Some(c) = code.and_then(|d| u32::from_str_radix(d, 16).ok()).and_then(char::from_u32) {
+            out.push(c);
+            rest = &after[1 + digits..];
+        } else {
+            out.push(char::from(*first));
+            rest = after;
+        }
+    }
+    out
 }
 
 fn long(bytes: &[u8]) -> Obj {
