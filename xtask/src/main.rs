@@ -2,6 +2,7 @@
 //!
 //! It links no task crate, so it compiles in seconds.
 
+mod bench;
 mod setup;
 
 use std::process::{Command, ExitCode};
@@ -15,6 +16,7 @@ cargo xtask <command>
   check      rustfmt, typos and cargo-deny where installed, clippy at -D warnings, every test, docs
   setup      say what this machine has for a build, and install what is needed with apt when root
              (with --all also what is optional)
+  bench      `cargo xtask bench torch`: ours against PyTorch's time on this machine
 
 cargo xtask <command> <framework> [arguments]
 
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         }
         Some("test-all") => test_all(),
         Some("check") => check(),
+        Some("bench") => bench::bench(&words[1..]),
         Some("setup") => setup::report(words.contains(&"--all")),
         None | Some("help" | "-h" | "--help") => {
             print!("{HELP}");

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod config;
+mod memory;
 mod modules;
 mod run_args;
 
@@ -13,6 +14,7 @@ use clap::{Parser, Subcommand};
 use crate::error::Result;
 use crate::registry;
 
+pub use memory::keep_pages;
 pub use run_args::{ConfigArgs, TrainArgs, parse_device};
 
 #[derive(Parser)]
@@ -45,6 +47,7 @@ pub struct TaskCommand {
 /// The exit code is 0, 2 when a config or an argument is at fault, 1 when data or the run is.
 pub fn main(name: &'static str, about: &'static str, own: &[TaskCommand]) -> ExitCode {
     use clap::{CommandFactory, FromArgMatches};
+    keep_pages();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     // It fails only where a caller has set one up already, whose choice stands.
     let _ = tracing_subscriber::fmt()

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 /// The class names; category ids are their positions plus 1.
 pub const SHAPES_CLASSES: [&str; 6] = ["circle", "square", "triangle", "star", "ring", "cross"];
 
-/// A later shape may hide at most half of an earlier one.
-const LEAST_VISIBLE: f64 = 0.5;
+/// A later shape may hide at most a fifth of an earlier one.
+const LEAST_VISIBLE: f64 = 0.8;
 /// Owner of a pixel that no labelled shape covers.
 const NOBODY: u8 = u8::MAX;
 
@@ -121,7 +121,7 @@ fn contrasting(rng: &mut Rng, from: Colour) -> Colour {
     (0..20).map(|_| colour(rng)).find(apart).unwrap_or(fallback)
 }
 
-/// What most shapes of a class look like; a detector can't go by it alone, since every fourth has any colour.
+/// What most shapes of a class look like; a detector can't go by it alone, since every tenth has any colour.
 const TYPICAL: [Colour; SHAPES_CLASSES.len()] = [
     [215.0, 55.0, 50.0],
     [55.0, 95.0, 215.0],
@@ -131,9 +131,9 @@ const TYPICAL: [Colour; SHAPES_CLASSES.len()] = [
     [70.0, 205.0, 205.0],
 ];
 
-/// A class's typical colour, more or less, three times of four.
+/// A class's typical colour, more or less, nine times of ten.
 fn ink(rng: &mut Rng, class: usize, background: Colour) -> Colour {
-    if rng.unit() < 0.75 {
+    if rng.unit() < 0.9 {
         return TYPICAL[class].map(|v| v + rng.uniform(-35.0, 35.0));
     }
     contrasting(rng, background)
