@@ -7,6 +7,8 @@
 mod kernel;
 
 mod batch_norm;
+mod blocks;
+mod check;
 #[allow(unsafe_code)] // hand-vectorised kernels over raw pointers
 pub mod conv;
 mod cross_entropy;
@@ -24,6 +26,8 @@ mod nms;
 mod pixel_shuffle;
 mod relu;
 mod resample;
+mod roi_align;
+mod roi_pool;
 mod softmax;
 mod sort;
 mod unary;
@@ -48,6 +52,8 @@ pub use resample::{
     AvgPoolOptions, adaptive_avg_pool, adaptive_avg_pool2d, avg_pool, avg_pool2d, interpolate_area,
     interpolate_bicubic, interpolate_linear, interpolate_nearest_nd,
 };
+pub use roi_align::{PoolMode, RoiAlignConfig, roi_align};
+pub use roi_pool::roi_pool;
 pub use softmax::{log_softmax, softmax, softmax_last};
 pub use sort::{cumsum, sort_desc, topk};
 pub use unary::{

@@ -66,3 +66,90 @@ pub fn check_gradient(x: &Tensor, tolerance: f32, f: impl Fn(&Tensor) -> Result<
         assert!((slope - ours[i]).abs() <= tolerance * (1.0 + slope.abs()), "element {i}: {}, slope {slope}", ours[i]);
     }
 }
+
+/// One case of a file of `tests/golden/ops`, made by the `make.py` beside it.
+pub struct Golden {
+    params: String,
+    tensors: std::collections::HashMap<String, Tensor>,
+}
+
+/// The cases of an op.
+#[track_caller]
+pub fn golden(op: &str) -> Vec<Golden> {
+    let path = format!("{}/tests/golden/ops/{op}.safetensors", env!("CARGO_MANIFEST_DIR"));
+    let mut cases = std::collections::BTreeMap::<String, std::collections::HashMap<String, Tensor>>::new();
+    for (key, t) in candle_core::safetensors::load(&path, &Device::Cpu).unwrap() {
+        let (params, name) = key.split_once('/').unwrap();
+        cases.entry(params.to_owned()).or_default().insert(name.to_owned(), t);
+    }
+    assert!(!cases.is_empty(), "{path}");
+    cases.into_iter().map(|(params, tensors)| Golden { params, tensors }).collect()
+}
+
+impl Golden {
+    /// A parameter, if the case has it.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.params.split('|').filter_map(|p| p.split_once('=')).find(|(k, _)| *k == name).map(|(_, v)| v)
+    }
+
+    pub fn text(&self, name: &str) -> &str {
+        self.get(name).unwrap_or_else(|| panic!("{}: no '{name}'", self.params))
+    }
+
+    pub fn number(&self, name: &str) -> f64 {
+        self.text(name).parse().unwrap_or_else(|_| panic!("{}: '{name}' is no number", self.params))
+    }
+
+    pub fn size(&self, name: &str) -> usize {
+        self.number(name) as usize
+    }
+
+    /// A name of an enum.
+    pub fn named<T: serde::de::DeserializeOwned>(&self, name: &str) -> T {
+        serde_json::from_value(serde_json::Value::String(self.text(name).into())).unwrap()
+    }
+
+    pub fn tensor(&self, name: &str) -> &Tensor {
+        self.tensors.get(name).unwrap_or_else(|| panic!("{}: no tensor '{name}'", self.params))
+    }
+
+    /// Compares a tensor with the file's `name`: relative to the largest value, f32 sums in another order on both sides.
+    #[track_caller]
+    pub fn same(&self, name: &str, ours: &Tensor) {
+        let theirs = self.tensor(name);
+        assert_eq!(ours.dims(), theirs.dims(), "{}: {name}", self.params);
+        let list = |t: &Tensor| -> Vec<f64> {
+            t.to_dtype(candle_core::DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+        };
+        let (ours, theirs) = (list(ours), list(theirs));
+        let largest = theirs.iter().filter(|v| v.is_finite()).fold(0.0f64, |m, v| m.max(v.abs()));
+        for (i, (a, b)) in ours.iter().zip(&theirs).enumerate() {
+            let same = a == b
+                || (a.is_nan() && b.is_nan())
+                || (a - b).abs() <= 1e-7 + 4e-6 * largest.min(b.abs().max(0.25 * largest));
+            assert!(same, "{}: {name}[{i}] is {a}, expected {b} (largest {largest})", self.params);
+        }
+    }
+
+    /// Compares `f` of the case's tensors with `y`, and the gradients of `sum(y * weights)` by `wanted` with `d{name}`.
+    #[track_caller]
+    pub fn check(
+        &self,
+        y: &str,
+        wanted: &[&str],
+        f: impl Fn(&std::collections::HashMap<String, Tensor>) -> Result<Tensor>,
+    ) {
+        let mut inputs = self.tensors.clone();
+        let vars: Vec<(&str, Var)> = wanted.iter().map(|n| (*n, Var::from_tensor(self.tensor(n)).unwrap())).collect();
+        for (name, v) in &vars {
+            inputs.insert((*name).to_owned(), v.as_tensor().clone());
+        }
+        let ours = f(&inputs).unwrap_or_else(|e| panic!("{}: {e}", self.params));
+        self.same(y, &ours);
+        let grads = (&ours * weights(ours.dims())).unwrap().sum_all().unwrap().backward().unwrap();
+        for (name, v) in &vars {
+            let zero = v.zeros_like().unwrap();
+            self.same(&format!("d{name}"), grads.get(v).unwrap_or(&zero));
+        }
+    }
+}
