@@ -7,29 +7,19 @@
 
 mod nets;
 mod ops;
+mod run;
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, Write as _};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use run::Run;
 
 // As the binaries do.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// One run of a case, giving the time that counts.
-pub type Run = Box<dyn FnMut() -> Result<Duration>>;
-
-/// A case whose whole run counts.
-pub fn whole(mut f: impl FnMut() -> Result<()> + 'static) -> Run {
-    Box::new(move || {
-        let start = Instant::now();
-        f()?;
-        Ok(start.elapsed())
-    })
-}
 
 /// Sizes from a case's words.
 pub fn sizes(words: &[&str]) -> Result<Vec<usize>> {

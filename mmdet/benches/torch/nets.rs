@@ -18,7 +18,7 @@ use mmdet::core::{DetBatch, ImgMeta};
 use mmdet::datasets::{Pipeline, Results};
 
 use crate::ops::random;
-use crate::{Run, whole};
+use crate::run::{Run, whole};
 
 /// Configs of the two detectors, as files of this repository.
 const CONFIGS: [(&str, &str); 2] = [

@@ -8,7 +8,7 @@ use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor, Var};
 use mmcv::ops::{self, Conv2dConfig};
 use mmcv::{Rng, nn::no_grad};
 
-use crate::{Run, whole};
+use crate::run::{Run, whole};
 
 /// Values in [-2, 2), always the same.
 pub fn random(shape: &[usize]) -> Result<Tensor> {
