@@ -17,3 +17,11 @@ pub(crate) fn dims<const D: usize>(op: &str, arg: &str, t: &Tensor, axes: &str) 
         Err(_) => bail!("{op}: {arg} has shape {:?}, expected {axes}", t.dims()),
     }
 }
+
+/// An error unless `t` has the shape `expected`, whose axes are `axes`.
+pub(crate) fn shape(op: &str, arg: &str, t: &Tensor, expected: &[usize], axes: &str) -> Result<()> {
+    if t.dims() != expected {
+        bail!("{op}: {arg} has shape {:?}, expected {axes} = {expected:?}", t.dims());
+    }
+    Ok(())
+}

@@ -348,6 +348,38 @@ pub fn batched_nms(
     Ok((scored(&kept, &keep), keep))
 }
 
+/// Groups of boxes: each survivor of suppression at `iou_threshold` and, behind it, those it suppresses, by score. mmcv's
+/// `nms_match`; unlike [`nms`] a box that overlaps by just the threshold is suppressed.
+pub fn nms_match(boxes: &[[f32; 4]], scores: &[f32], iou_threshold: f32) -> Result<Vec<Vec<usize>>> {
+    if boxes.len() != scores.len() {
+        return Err(Error::Run(format!("nms_match: scores has {} entries, expected {}", scores.len(), boxes.len())));
+    }
+    let order = order_of(scores);
+    let area = |b: &[f32; 4]| (b[2] - b[0]) * (b[3] - b[1]);
+    let mut taken = vec![false; boxes.len()];
+    let mut groups = Vec::new();
+    for (rank, &best) in order.iter().enumerate() {
+        if taken[best] {
+            continue;
+        }
+        let (a, mut group) = (&boxes[best], vec![best]);
+        for &other in &order[rank + 1..] {
+            if taken[other] {
+                continue;
+            }
+            let b = &boxes[other];
+            let w = max(0.0, min(a[2], b[2]) - max(a[0], b[0]));
+            let h = max(0.0, min(a[3], b[3]) - max(a[1], b[1]));
+            if w * h / (area(a) + area(b) - w * h) >= iou_threshold {
+                taken[other] = true;
+                group.push(other);
+            }
+        }
+        groups.push(group);
+    }
+    Ok(groups)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -457,5 +489,22 @@ mod tests {
             assert!(batched_nms(&[[0.0; 4]], &[1.0], &[0], Some(&cfg), false).is_err(), "{json}");
         }
         assert!(serde_json::from_str::<NmsConfig>(r#"{"iou_treshold": 0.5}"#).is_err());
+    }
+
+    // mmcv.ops.nms_match(torch.tensor(boxes with scores), 0.5)
+    #[test]
+    fn suppressed_boxes_are_grouped_with_their_survivors() {
+        let boxes = [
+            [49.1, 32.4, 51.0, 35.9],
+            [49.3, 32.9, 51.0, 35.3],
+            [35.3, 11.5, 39.9, 14.5],
+            [35.2, 11.7, 39.7, 15.7],
+            [0.0, 0.0, 2.0, 1.0],
+            [0.0, 0.0, 1.0, 1.0],
+        ];
+        let groups = nms_match(&boxes, &[0.9, 0.95, 0.5, 0.7, 0.2, 0.1], 0.5).unwrap();
+        assert_eq!(groups, [[1, 0], [3, 2], [4, 5]]);
+        assert!(nms_match(&[], &[], 0.5).unwrap().is_empty());
+        assert!(nms_match(&boxes, &[0.9], 0.5).is_err());
     }
 }

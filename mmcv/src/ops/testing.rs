@@ -104,6 +104,11 @@ impl Golden {
         self.number(name) as usize
     }
 
+    /// `1,2,3`.
+    pub fn list(&self, name: &str) -> Vec<usize> {
+        self.text(name).split(',').filter(|v| !v.is_empty()).map(|v| v.parse().unwrap()).collect()
+    }
+
     /// A name of an enum.
     pub fn named<T: serde::de::DeserializeOwned>(&self, name: &str) -> T {
         serde_json::from_value(serde_json::Value::String(self.text(name).into())).unwrap()
@@ -126,7 +131,7 @@ impl Golden {
         for (i, (a, b)) in ours.iter().zip(&theirs).enumerate() {
             let same = a == b
                 || (a.is_nan() && b.is_nan())
-                || (a - b).abs() <= 1e-7 + 4e-6 * largest.min(b.abs().max(0.25 * largest));
+                || (a - b).abs() <= 2e-6 + 4e-6 * largest.min(b.abs().max(0.25 * largest));
             assert!(same, "{}: {name}[{i}] is {a}, expected {b} (largest {largest})", self.params);
         }
     }
