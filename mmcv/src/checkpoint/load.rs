@@ -170,6 +170,14 @@ impl LoadReport {
         Err(Error::checkpoint(path, format!("it doesn't fit the model\n{self}")))
     }
 
+    /// An error when not one tensor of the checkpoint is in the model, in its shape: a start from it would be one from nothing.
+    pub fn require_some(&self, path: impl AsRef<std::path::Path>) -> Result<()> {
+        if self.loaded.iter().any(|n| !n.ends_with("num_batches_tracked")) {
+            return Ok(());
+        }
+        Err(Error::checkpoint(path, format!("nothing in it fits the model\n{self}")))
+    }
+
     /// A prefix that, put before or taken from the checkpoint's names, would make most of them fit.
     fn prefix_hint(&self) -> Option<String> {
         let missing: HashSet<&str> = self.missing.iter().map(String::as_str).collect();

@@ -1,7 +1,6 @@
 //! `checkpoint`: what is in a checkpoint file, and the same in another format.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use candle_core::{DType, Tensor};
@@ -64,9 +63,7 @@ pub fn run(args: &Args) -> Result<()> {
             format!("{}: {} tensors", output.display(), checkpoint.state_dict.len())
         }
     };
-    // A closed pipe is no error.
-    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
-    Ok(())
+    crate::say!("{}", text.trim_end())
 }
 
 /// Mean and standard deviation, `None` for an empty tensor.

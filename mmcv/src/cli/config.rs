@@ -73,15 +73,13 @@ pub fn run(args: &Args) -> Result<()> {
             lines.join("\n")
         }
     };
-    // A closed pipe is no error.
-    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
-    Ok(())
+    crate::say!("{}", text.trim_end())
 }
 
 fn read(file: &PathBuf, options: &[String]) -> Result<Config> {
     let mut config = Config::from_file(file)?;
     for warning in config.merge_options(options)? {
-        eprintln!("warning: {warning}");
+        let _ = writeln!(std::io::stderr(), "warning: {warning}");
     }
     Ok(config)
 }

@@ -5,8 +5,9 @@ mod config;
 mod memory;
 mod modules;
 mod run_args;
+mod say;
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -16,6 +17,7 @@ use crate::registry;
 
 pub use memory::keep_pages;
 pub use run_args::{ConfigArgs, TrainArgs, parse_device};
+pub use say::say;
 
 #[derive(Parser)]
 #[command(disable_help_subcommand = true, arg_required_else_help = true)]
@@ -56,6 +58,7 @@ pub fn main(name: &'static str, about: &'static str, own: &[TaskCommand]) -> Exi
         .with_ansi(std::io::stderr().is_terminal())
         .without_time()
         .with_target(false)
+        .log_internal_errors(false)
         .try_init();
     let commands = Args::command().name(name).about(about).subcommands(own.iter().map(|c| (c.command)()));
     let matches = commands.get_matches();
@@ -73,7 +76,7 @@ pub fn main(name: &'static str, about: &'static str, own: &[TaskCommand]) -> Exi
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {e}");
+            let _ = writeln!(std::io::stderr(), "error: {e}");
             ExitCode::from(if e.is_usage() { 2 } else { 1 })
         }
     }

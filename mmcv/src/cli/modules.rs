@@ -1,7 +1,5 @@
 //! `modules`: what is registered.
 
-use std::io::Write as _;
-
 use serde_json::Value;
 
 use crate::error::{Error, Result, did_you_mean};
@@ -40,9 +38,7 @@ pub fn run(args: &Args) -> Result<()> {
             }
         }
     }
-    // A closed pipe (`modules | head`) is no error.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    Ok(())
+    crate::say!("{}", text.trim_end())
 }
 
 /// One component: registry, place, then a line for each field with its default and doc.

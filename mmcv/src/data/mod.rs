@@ -25,6 +25,7 @@
 //! ```
 
 mod class_aware_sampler;
+mod config;
 mod dataset;
 mod group_sampler;
 mod infinite_sampler;
@@ -32,6 +33,7 @@ mod loader;
 mod sampler;
 
 pub use class_aware_sampler::ClassAwareSampler;
+pub use config::{ClassAwareConfig, DataLoaderConfig, LoaderConfig, OnErrorConfig, Split};
 pub use dataset::Dataset;
 pub use group_sampler::{DistributedGroupSampler, GroupSampler};
 pub use infinite_sampler::{InfiniteBatchSampler, InfiniteGroupBatchSampler};

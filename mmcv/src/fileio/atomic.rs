@@ -5,6 +5,9 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
+/// How the names of files begin while they are written.
+pub const TEMPORARY: &str = ".tmp-";
+
 /// Writes `path` through a temporary file in the same folder, which is flushed to disk and renamed.
 /// On any error (a full disk, say) an older file stays as it was and nothing half-written is left.
 /// Missing parent folders are made.
@@ -12,7 +15,7 @@ pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::R
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
         std::fs::create_dir_all(folder)?;
-        let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(folder)?;
+        let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder)?;
         {
             let mut out = std::io::BufWriter::with_capacity(1 << 20, file.as_file_mut());
             fill(&mut out)?;

@@ -11,7 +11,7 @@ mod ndarray;
 mod npy;
 pub(crate) mod pickle;
 
-pub use atomic::write_atomic;
+pub use atomic::{TEMPORARY, write_atomic};
 pub use backend::{Backend, DiskBackend, HttpBackend, LmdbBackend, MemoryBackend, ZipBackend};
 pub use client::{FileClient, FileClientConfig};
 pub use data::{Data, Key};

@@ -11,6 +11,7 @@ use super::state::Cursor;
 use super::{RunLength, RunState, Runner, clock};
 use crate::checkpoint::{self, Checkpoint};
 use crate::error::did_you_mean;
+use crate::fileio::TEMPORARY;
 use crate::{Error, Result};
 
 /// The link to the newest checkpoint, without its ending (which is the checkpoint's).
@@ -155,7 +156,15 @@ impl Runner {
     }
 
     /// Goes on from the newest checkpoint in the work folder that can be read, if there is one, and says which.
+    /// Half-written files that a killed run left there are removed.
     pub fn auto_resume(&mut self) -> Result<Option<PathBuf>> {
+        for left in unfinished(&self.state.work_dir) {
+            let text = match std::fs::remove_file(&left) {
+                Ok(()) => format!("removed {}, which a killed run left unfinished", left.display()),
+                Err(e) => format!("can't remove the unfinished {}: {e}", left.display()),
+            };
+            self.state.logger.warn(&text)?;
+        }
         for path in find_checkpoints(&self.state.work_dir) {
             match checkpoint::load(&path) {
                 Ok(loaded) => {
@@ -209,13 +218,21 @@ fn find_checkpoints(dir: &Path) -> Vec<PathBuf> {
     found.into_iter().map(|(_, _, path)| path).collect()
 }
 
+/// Files in `dir` that were being written under their temporary names ([`write_atomic`](crate::fileio::write_atomic)).
+fn unfinished(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let temporary = |e: &std::fs::DirEntry| e.file_name().to_string_lossy().starts_with(TEMPORARY);
+    let file = |e: &std::fs::DirEntry| e.file_type().is_ok_and(|t| !t.is_dir());
+    entries.filter_map(|e| e.ok()).filter(|e| temporary(e) && file(e)).map(|e| e.path()).collect()
+}
+
 /// Makes `latest` in `dir` a link to `name`, replacing an older one at once.
 fn point(dir: &Path, name: &str) -> std::io::Result<()> {
     let extension = Path::new(name).extension().unwrap_or_default();
     let link = dir.join(LATEST).with_extension(extension);
     #[cfg(unix)]
     {
-        let new = dir.join(format!(".tmp-{LATEST}-{}", std::process::id()));
+        let new = dir.join(format!("{TEMPORARY}{LATEST}-{}", std::process::id()));
         let _ = std::fs::remove_file(&new);
         std::os::unix::fs::symlink(name, &new)?;
         std::fs::rename(&new, &link).inspect_err(|_| {

@@ -58,9 +58,13 @@ impl RunLogger {
                 },
                 (true, _) => format!("{} {} {text}", time.dimmed(), level.yellow().bold()),
             };
+            // A terminal that is gone doesn't end the run.
+            let write = || {
+                let _ = writeln!(std::io::stderr(), "{line}");
+            };
             match &self.bar {
-                Some(bar) => bar.suspend(|| eprintln!("{line}")),
-                None => eprintln!("{line}"),
+                Some(bar) => bar.suspend(write),
+                None => write(),
             }
         }
         if let Some((path, file)) = &mut self.file {

@@ -6,7 +6,8 @@ use super::hooks::{EvalHook, EvalResults};
 use super::{HOOKS, Hook, Priority, RunLength, RunState, Runner};
 use crate::Result;
 use crate::config::{Node, Value};
-use crate::registry::build;
+use crate::error::did_you_mean;
+use crate::registry::{build, listings};
 
 impl Runner {
     /// Registers the hooks of a config: `lr_config`, `momentum_config`, `optimizer_config`, `checkpoint_config`, a
@@ -120,11 +121,24 @@ fn policy(node: Node, suffix: &str) -> Result<Node> {
         return Err(policy.error(format!("found {}, expected a name", policy.kind())).under("policy"));
     };
     let name = if name == name.to_lowercase() { title(name) } else { name.to_owned() };
+    let known: Vec<String> = schedules(suffix).collect();
+    if !known.contains(&name) {
+        let hint = did_you_mean(&name, known.iter().map(String::as_str));
+        let given = policy.as_str().unwrap_or_default();
+        let message = format!("'{given}' is not a schedule{hint} (known: {})", known.join(", "));
+        return Err(policy.error(message).under("policy"));
+    }
     let mut kind = Node::from(format!("{name}{suffix}"));
     kind.origin = policy.origin.clone();
     let mut node = node.without("policy");
     node.set("type", kind);
     Ok(node)
+}
+
+/// The policies of the hooks whose names end in `suffix`.
+fn schedules(suffix: &str) -> impl Iterator<Item = String> + use<'_> {
+    let hooks = listings().into_iter().filter(|l| l.registry == "HOOKS");
+    hooks.filter_map(move |l| l.name.strip_suffix(suffix).map(str::to_owned))
 }
 
 /// Python's `str.title`: a capital at the start and behind everything that is no letter.
@@ -147,10 +161,17 @@ mod tests {
     fn policies_become_types() {
         let of = |p: &str| {
             let node = Node::from_json(&format!(r#"{{"policy": "{p}", "step": 1}}"#)).unwrap();
-            policy(node, "LrUpdaterHook").unwrap().type_name().unwrap().to_owned()
+            policy(node, "LrUpdaterHook").map(|n| n.type_name().unwrap_or_default().to_owned())
         };
-        assert_eq!(of("step"), "StepLrUpdaterHook");
-        assert_eq!(of("CosineAnnealing"), "CosineAnnealingLrUpdaterHook");
-        assert_eq!(of("cosine_annealing"), "Cosine_AnnealingLrUpdaterHook");
+        assert_eq!(of("step").unwrap(), "StepLrUpdaterHook");
+        assert_eq!(of("CosineAnnealing").unwrap(), "CosineAnnealingLrUpdaterHook");
+        // mmcv makes `Cosine_AnnealingLrUpdaterHook` of it, and finds none.
+        let e = of("cosine_annealing").unwrap_err().under("lr_config");
+        assert!(e.is_usage());
+        let e = e.to_string();
+        assert!(
+            e.contains("lr_config.policy: 'cosine_annealing' is not a schedule; did you mean 'CosineAnnealing'?"),
+            "{e}"
+        );
     }
 }

@@ -9,6 +9,7 @@ use super::{
     Trainable, clock,
 };
 use crate::data::Batch;
+use crate::fileio::TEMPORARY;
 use crate::nn::{Ctx, ParamStore, no_grad};
 use crate::optim::Optimizer;
 use crate::{Error, Result, Rng};
@@ -37,7 +38,7 @@ impl Runner {
         let dir = &options.work_dir;
         // A folder that can't be written to is better known now than after the first epoch.
         std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
-        tempfile::Builder::new().prefix(".tmp-").tempfile_in(dir).map_err(|e| Error::io(dir, e))?;
+        tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(dir).map_err(|e| Error::io(dir, e))?;
         let timestamp = options.timestamp.clone().unwrap_or_else(|| clock::timestamp(SystemTime::now()));
         let mut logger = RunLogger::new(&options.name, options.console && options.rank == 0);
         if options.rank == 0 {

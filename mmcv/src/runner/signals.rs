@@ -1,5 +1,6 @@
 //! Ending a run from outside.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,7 +31,7 @@ impl StopFlag {
                     std::process::exit(130);
                 }
                 seen.request();
-                eprintln!("stopping after this iteration (once more to stop at once)");
+                let _ = writeln!(std::io::stderr(), "stopping after this iteration (once more to stop at once)");
             });
             if let Err(e) = set {
                 // The program has a handler of its own: it may use the flag in the run's state.

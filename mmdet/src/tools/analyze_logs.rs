@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use mmcv::cli::TaskCommand;
 use mmcv::error::did_you_mean;
 use mmcv::visualization::{Series, plot_curves};
-use mmcv::{Error, Result};
+use mmcv::{Error, Result, say};
 use serde_json::{Map, Value};
 
 /// Arguments of `mmdet analyze-logs`.
@@ -48,14 +48,14 @@ fn run(matches: &ArgMatches) -> Result<()> {
     let logs: Vec<Log> = args.json_logs.iter().map(|p| Log::read(p)).collect::<Result<_>>()?;
     let Some(out) = &args.out else {
         for log in &logs {
-            print!("{}", log.train_time(args.include_outliers)?);
+            say!("{}", log.train_time(args.include_outliers)?.trim_end())?;
         }
         return Ok(());
     };
     let curves = curves(&logs, &args.keys, args.legend.as_deref())?;
     let x = if args.keys.iter().all(|k| per_epoch(k)) { "epoch" } else { "iter" };
     plot_curves(out, &args.title, &curves, x, "")?;
-    println!("{}", out.display());
+    say!("{}", out.display())?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 use mmcv::cli::{ConfigArgs, TaskCommand};
 use mmcv::visualization::plot_confusion_matrix;
-use mmcv::{Error, Result};
+use mmcv::{Error, Result, say};
 
 use super::results::Predictions;
 use crate::core::AnnInfo;
@@ -54,6 +54,6 @@ fn run(matches: &ArgMatches) -> Result<()> {
     let out = args.save_dir.join("confusion_matrix.png");
     std::fs::create_dir_all(&args.save_dir).map_err(|e| Error::io(&args.save_dir, e))?;
     plot_confusion_matrix(&out, "Normalized Confusion Matrix", &matrix, &names)?;
-    println!("{}", out.display());
+    say!("{}", out.display())?;
     Ok(())
 }

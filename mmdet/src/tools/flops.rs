@@ -5,7 +5,7 @@ use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 use mmcv::cli::{ConfigArgs, TaskCommand};
 use mmcv::cnn::flops;
 use mmcv::nn::{Ctx, ParamStore, VarBuilder, no_grad};
-use mmcv::{Error, Result};
+use mmcv::{Error, Result, say};
 
 use crate::models::detectors::build_detector;
 
@@ -53,13 +53,13 @@ fn run(matches: &ArgMatches) -> Result<()> {
             None => parts.push((part, layer.flops)),
         }
     }
-    println!("Input shape: 3 x {h} x {w}");
+    say!("Input shape: 3 x {h} x {w}")?;
     for (part, flops) in parts {
-        println!("  {part:<12} {:>9.2} GFLOPs", flops as f64 / 1e9);
+        say!("  {part:<12} {:>9.2} GFLOPs", flops as f64 / 1e9)?;
     }
-    println!("Flops: {:.2} GFLOPs (multiply-adds, mmcv's convention)", total as f64 / 1e9);
+    say!("Flops: {:.2} GFLOPs (multiply-adds, mmcv's convention)", total as f64 / 1e9)?;
     // mmcv's counter leaves frozen parameters out.
     let trained: usize = store.trainable().iter().map(|p| p.shape().elem_count()).sum();
-    println!("Params: {:.2} M ({:.2} M with the frozen ones)", trained as f64 / 1e6, store.num_params() as f64 / 1e6);
+    say!("Params: {:.2} M ({:.2} M with the frozen ones)", trained as f64 / 1e6, store.num_params() as f64 / 1e6)?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use mmcv::cli::TaskCommand;
 use mmcv::config::Node;
 use mmcv::nn::{Ctx, ParamStore, VarBuilder, no_grad};
 use mmcv::testing::{self, Summary, difference};
-use mmcv::{Error, Result};
+use mmcv::{Error, Result, say};
 use serde::{Deserialize, Serialize};
 
 use crate::core::{BBox, DetBatch, DetResult, ImgMeta};
@@ -49,11 +49,11 @@ fn run(matches: &ArgMatches) -> Result<()> {
     }
     let mut failed = Vec::new();
     for file in &args.files {
-        println!("{}", file.display());
+        say!("{}", file.display())?;
         let report = check(file)?;
         for (name, error) in &report.errors {
             let mark = if *error <= args.tolerance { "ok  " } else { "FAIL" };
-            println!("  {mark} {name:<48} {error:.2e}");
+            say!("  {mark} {name:<48} {error:.2e}")?;
         }
         if report.worst() > args.tolerance {
             failed.push(file.display().to_string());
@@ -168,7 +168,7 @@ pub fn check(file: &Path) -> Result<Report> {
     errors.insert("params".into(), different(ours.params != golden.params));
     errors.insert("state_dict".into(), different(ours.state_dict != golden.state_dict));
     for (ours, theirs) in ours.state_dict.iter().zip(&golden.state_dict).filter(|(a, b)| a != b).take(3) {
-        println!("  state_dict: {ours:?} is {theirs:?} there");
+        say!("  state_dict: {ours:?} is {theirs:?} there")?;
     }
     testing::fill_by_name(&store)?;
 

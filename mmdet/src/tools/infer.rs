@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 use mmcv::cli::{ConfigArgs, TaskCommand, parse_device};
-use mmcv::{Error, Result, Rng};
+use mmcv::{Error, Result, Rng, say};
 use serde_json::json;
 
 use crate::apis::{DetModel, ShowOptions, infer_image, show_result};
@@ -61,7 +61,7 @@ fn run(matches: &ArgMatches) -> Result<()> {
                     detections.push(json!({"class": classes[label], "bbox": [x1, y1, x2, y2], "score": score}));
                 }
             }
-            println!("{}: {} detections", image.display(), detections.len());
+            say!("{}: {} detections", image.display(), detections.len())?;
             Ok(json!({"image": image.display().to_string(), "detections": detections}))
         };
         match one() {

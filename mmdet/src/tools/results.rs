@@ -5,7 +5,7 @@ use std::path::Path;
 use mmcv::cli::ConfigArgs;
 use mmcv::config::{Config, Node, Value};
 use mmcv::runner::hooks::EvalConfig;
-use mmcv::{Error, Result};
+use mmcv::{Error, Result, say};
 
 use crate::apis::result_ids;
 use crate::core::DetResult;
@@ -64,9 +64,9 @@ pub(super) fn evaluate_and_print(
     own.merge_options(options)?;
     let evaluation =
         evaluate(dataset, TestResults::Detections(results), &own.root).map_err(|e: Error| e.under("evaluation"))?;
-    println!("{}", evaluation.report.trim());
+    say!("{}", evaluation.report.trim())?;
     for (name, value) in &evaluation.metrics {
-        println!("{name}: {value}");
+        say!("{name}: {value}")?;
     }
     Ok(evaluation)
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use mmcv::cli::TaskCommand;
-use mmcv::{Error, Result};
+use mmcv::{Error, Result, say};
 
 use crate::datasets::shapes::{SHAPES_CLASSES, make_shapes};
 
@@ -37,12 +37,12 @@ pub const COMMAND: TaskCommand = TaskCommand {
 fn run(matches: &ArgMatches) -> Result<()> {
     let args = ShapesArgs::from_arg_matches(matches).map_err(|e| Error::Usage(e.to_string()))?;
     make_shapes(&args.dir, args.seed, args.train, args.val)?;
-    println!(
+    say!(
         "{}: {} train and {} val images, classes {}",
         args.dir.display(),
         args.train,
         args.val,
         SHAPES_CLASSES.join(", ")
-    );
+    )?;
     Ok(())
 }

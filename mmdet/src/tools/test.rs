@@ -6,8 +6,8 @@ use std::sync::Arc;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 use indicatif::{ProgressBar, ProgressStyle};
 use mmcv::cli::{ConfigArgs, TaskCommand, parse_device};
-use mmcv::config::Node;
-use mmcv::{Error, Result};
+use mmcv::data::{LoaderConfig, Split};
+use mmcv::{Error, Result, say};
 
 use super::results::{evaluate_and_print, test_data};
 use crate::apis::{DetModel, ShowOptions, drawing_name, num_classes_fit, show_result, single_gpu_test, write_results};
@@ -69,7 +69,7 @@ fn run(matches: &ArgMatches) -> Result<()> {
             .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
     let show = ShowOptions { score_thr: args.show_score_thr, ..ShowOptions::default() };
-    let workers = config.root.at("data.workers_per_gpu").and_then(Node::as_i64).map_or(1, |n| n.clamp(1, 64) as usize);
+    let workers = LoaderConfig::from_config(&config.root, Split::Test)?.workers_per_gpu;
     let results = single_gpu_test(model.detector.as_ref().as_ref(), &dataset, workers, |_, found, meta| {
         bar.inc(1);
         match &args.show_dir {
@@ -83,10 +83,10 @@ fn run(matches: &ArgMatches) -> Result<()> {
     bar.finish_and_clear();
     if let Some(out) = &args.out {
         write_results(&*dataset, &results, out)?;
-        println!("{}: detections of {} images", out.display(), results.len());
+        say!("{}: detections of {} images", out.display(), results.len())?;
     }
     if let Some(dir) = &args.show_dir {
-        println!("{}: drawings of {} images", dir.display(), results.len());
+        say!("{}: drawings of {} images", dir.display(), results.len())?;
     }
     if args.eval.is_empty() {
         return Ok(());

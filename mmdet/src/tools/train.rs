@@ -7,7 +7,9 @@ use candle_core::Device;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 use mmcv::cli::{TaskCommand, TrainArgs, parse_device};
 use mmcv::config::{Config, Node};
-use mmcv::data::{DataLoader, LoaderOptions, SamplerConfig, build_sampler};
+use mmcv::data::{
+    BatchSampler, ClassAwareSampler, DataLoader, LoaderConfig, Sampler as _, SamplerConfig, Split, build_sampler,
+};
 use mmcv::optim::build_optimizer;
 use mmcv::runner::hooks::EvalConfig;
 use mmcv::runner::{LogValue, RunLength, Runner, RunnerOptions};
@@ -51,6 +53,7 @@ fn run(matches: &ArgMatches) -> Result<()> {
 fn train(args: &TrainArgs, config: &Config, work_dir: &Path, device: &Device) -> Result<()> {
     let options = RunnerOptions { name: "mmdet".into(), ..RunnerOptions::from_config(&config.root)? };
     let seed = options.seed;
+    let loading = LoaderConfig::from_config(&config.root, Split::Train)?;
     let by_iter = matches!(options.length, RunLength::Iters(_));
     let dataset: Arc<dyn DetDataset> = Arc::from(
         build_dataset(config.require("data.train")?, DatasetDefaults { test_mode: false })
@@ -62,6 +65,7 @@ fn train(args: &TrainArgs, config: &Config, work_dir: &Path, device: &Device) ->
     let load_from = config.root.get("load_from").and_then(Node::as_str).map(Into::into);
     if let Some(file) = args.load_from.clone().or(load_from) {
         let (_, report) = model.load(&file)?;
+        report.require_some(&file)?;
         tracing::info!("{}: {report}", file.display());
     }
 
@@ -92,28 +96,38 @@ fn train(args: &TrainArgs, config: &Config, work_dir: &Path, device: &Device) ->
 
     // A resumed run goes on with its first seed.
     let seed = runner.state.seed;
-    let number = |key: &str, default: usize| -> Result<usize> {
-        config.root.at(key).filter(|n| !n.is_null()).map_or(Ok(default), |n| n.parse().map_err(|e: Error| e.under(key)))
-    };
-    let sampler = SamplerConfig {
-        samples_per_gpu: number("data.samples_per_gpu", 1)?,
-        infinite: by_iter,
-        seed,
-        ..SamplerConfig::default()
-    };
-    let flags = (0..dataset.len()).map(|i| dataset.flag(i)).collect();
-    let workers = number("data.workers_per_gpu", 2)?;
-    let loader = DataLoader::new(
-        dataset.clone(),
-        build_sampler(&sampler, flags)?,
-        collate,
-        LoaderOptions { workers, seed, ..LoaderOptions::default() },
-    );
+    let loader =
+        DataLoader::new(dataset.clone(), sampler(&*dataset, &loading, by_iter, seed)?, collate, loading.options(seed));
     runner.run(&model, &loader)?;
     if let Some(validation) = &validation {
         validation.finish()?;
     }
     Ok(())
+}
+
+/// The order of the training images: groups of one aspect ratio, or classes in turn.
+fn sampler(dataset: &dyn DetDataset, cfg: &LoaderConfig, infinite: bool, seed: u64) -> Result<Box<dyn BatchSampler>> {
+    if let (Some(by_class), false) = (cfg.class_aware_sampler, infinite) {
+        let sampler = ClassAwareSampler {
+            images_of_class: dataset.cat2imgs()?,
+            len: dataset.len(),
+            samples_per_gpu: cfg.samples_per_gpu,
+            num_sample_class: by_class.num_sample_class,
+            world: 1,
+            rank: 0,
+            seed,
+        };
+        return Ok(sampler.batched(cfg.samples_per_gpu, cfg.drop_last));
+    }
+    let options = SamplerConfig {
+        samples_per_gpu: cfg.samples_per_gpu,
+        shuffle: cfg.shuffle,
+        infinite,
+        drop_last: cfg.drop_last,
+        seed,
+        ..SamplerConfig::default()
+    };
+    build_sampler(&options, (0..dataset.len()).map(|i| dataset.flag(i)).collect())
 }
 
 /// Puts the config's text and the classes where checkpoints and logs take them from.

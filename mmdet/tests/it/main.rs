@@ -1,5 +1,6 @@
 //! The binary and the registries, from outside.
 
+mod bad_input;
 mod cli;
 mod config;
 mod datasets;

@@ -356,9 +356,9 @@ mod tests {
             assert_eq!(message(&SMALL.replace(from, to)), format!("<annotations>: {expected}"), "{from}");
         }
         let e = message(&SMALL.replace("[2, 3, 1]", "[2, 3, 2]"));
-        assert!(e.contains("record 1: run lengths don't sum to the 2 x 3 pixels of `size`"), "{e}");
+        assert!(e.contains("annotations[1]: run lengths don't sum to the 2 x 3 pixels of `size`"), "{e}");
         let e = message(&SMALL.replace("[1, 2, -3, 4]", "[1, 2, 3]"));
-        assert!(e.contains("record 2: invalid length 3"), "{e}");
+        assert!(e.contains("annotations[2]: invalid length 3"), "{e}");
     }
 
     #[test]

@@ -50,16 +50,34 @@ pub(super) struct RawAnn {
     pub segmentation: Segmentation,
 }
 
+/// A kind of record, by the list that it is in.
+pub(super) trait Record: DeserializeOwned {
+    /// The list's key.
+    const LIST: &'static str;
+}
+
+impl Record for RawImage {
+    const LIST: &'static str = "images";
+}
+
+impl Record for RawCategory {
+    const LIST: &'static str = "categories";
+}
+
+impl Record for RawAnn {
+    const LIST: &'static str = "annotations";
+}
+
 /// A list whose errors say which record they are in.
 pub(super) struct Records<T>(pub Vec<T>);
 
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Records<T> {
+impl<'de, T: Record> Deserialize<'de> for Records<T> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         struct List<T>(PhantomData<T>);
-        impl<'de, T: DeserializeOwned> Visitor<'de> for List<T> {
+        impl<'de, T: Record> Visitor<'de> for List<T> {
             type Value = Records<T>;
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("a list")
+                write!(f, "the list '{}'", T::LIST)
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
                 let mut all = Vec::new();
@@ -67,7 +85,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Records<T> {
                     match seq.next_element() {
                         Ok(Some(record)) => all.push(record),
                         Ok(None) => return Ok(Records(all)),
-                        Err(e) => return Err(de::Error::custom(format!("record {}: {e}", all.len()))),
+                        Err(e) => return Err(de::Error::custom(format!("{}[{}]: {e}", T::LIST, all.len()))),
                     }
                 }
             }

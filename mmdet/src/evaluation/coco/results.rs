@@ -10,7 +10,7 @@ use mmcv::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::eval::CocoDet;
-use super::json::{Number, Records, Segmentation, without_nan};
+use super::json::{Number, Record, Records, Segmentation, without_nan};
 use super::params::IouType;
 use crate::core::mask::Rle;
 use crate::core::{AnnMask, DetResult, ScoredBox};
@@ -153,6 +153,10 @@ struct RawResult {
     score: Option<Number>,
     #[serde(default)]
     segmentation: Segmentation,
+}
+
+impl Record for RawResult {
+    const LIST: &'static str = "results";
 }
 
 /// Reads a result file, made here or elsewhere. A record with a mask needs no box.
