@@ -5,6 +5,7 @@
 mod backbone;
 pub mod bricks;
 pub mod flops;
+mod hrnet;
 mod resnet;
 
 pub use backbone::Backbone;
@@ -12,6 +13,8 @@ pub use bricks::{
     ActivationLayer, BatchNorm2d, Conv2d, ConvLayer, ConvModule, ConvModuleConfig, ConvSpec, NormLayer,
     build_activation_layer, build_conv_layer, build_norm_layer, conv_norm_act, norm_name,
 };
+pub use hrnet::{HrBlock, HrExtra, HrNet, HrNetConfig, HrStage};
 pub use resnet::{
-    Arch, ArchSettings, PluginPosition, RegNet, RegNetConfig, ResLayer, ResLayerSpec, ResNet, ResNetConfig,
+    Arch, ArchSettings, PluginPosition, RegNet, RegNetConfig, Res2Net, Res2NetConfig, ResLayer, ResLayerSpec, ResNeXt,
+    ResNeXtConfig, ResNet, ResNetConfig, ResNetV1d, ResNetV1dConfig,
 };

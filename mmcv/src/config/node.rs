@@ -144,6 +144,11 @@ impl Node {
         if let Value::List(l) = &self.value { Some(l) } else { None }
     }
 
+    /// The elements to change, if it is a list.
+    pub fn as_list_mut(&mut self) -> Option<&mut Vec<Node>> {
+        if let Value::List(l) = &mut self.value { Some(l) } else { None }
+    }
+
     /// The text, if it is one.
     pub fn as_str(&self) -> Option<&str> {
         if let Value::Str(s) = &self.value { Some(s) } else { None }

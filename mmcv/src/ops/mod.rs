@@ -83,7 +83,7 @@ pub use reduce::{Reduction, reduce};
 pub use relu::{add_relu, relu};
 pub use resample::{
     AvgPoolOptions, adaptive_avg_pool, adaptive_avg_pool2d, avg_pool, avg_pool2d, interpolate_area,
-    interpolate_bicubic, interpolate_linear, interpolate_nearest_nd,
+    interpolate_bicubic, interpolate_linear, interpolate_nearest_nd, upsample_bilinear, upsample_nearest,
 };
 pub use roi_align::{PoolMode, RoiAlignConfig, roi_align};
 pub use roi_align_rotated::{RoiAlignRotatedConfig, roi_align_rotated};

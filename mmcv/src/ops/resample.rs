@@ -271,6 +271,40 @@ pub fn interpolate_linear<const DIMS: usize>(x: &Tensor, size: [usize; DIMS], al
     })
 }
 
+/// Output length and input step of one axis that is enlarged by `factor`, as torch's `scale_factor` gives them: the step is the
+/// factor's inverse even where the length was rounded down.
+fn scaled(op: &str, len: usize, factor: f64) -> Result<(usize, f32)> {
+    if !(factor > 0.0 && factor.is_finite()) {
+        bail!("{op}: factor {factor}, expected a number above 0");
+    }
+    Ok(((len as f64 * factor).floor() as usize, (1.0 / factor) as f32))
+}
+
+/// Nearest neighbour by factors: torch's mode `nearest` with `scale_factor`.
+///
+/// # Shapes
+/// - `x`: `[N, C, H, W]`
+/// - output: `[N, C, floor(factors[0] H), floor(factors[1] W)]`
+pub fn upsample_nearest(x: &Tensor, factors: [f64; 2]) -> Result<Tensor> {
+    apply("upsample_nearest", x, 2, |axis, len| {
+        let (output, step) = scaled("upsample_nearest", len, factors[axis])?;
+        Ok(Taps::new(len, output, |i| vec![(((i as f32 * step).floor() as usize).min(len - 1), 1.0)]))
+    })
+}
+
+/// Bilinear by factors: torch's mode `bilinear` with `scale_factor`. Shapes as [`upsample_nearest`].
+pub fn upsample_bilinear(x: &Tensor, factors: [f64; 2], align_corners: bool) -> Result<Tensor> {
+    apply("upsample_bilinear", x, 2, |axis, len| {
+        let (output, step) = scaled("upsample_bilinear", len, factors[axis])?;
+        Ok(Taps::new(len, output, |i| {
+            let at = if align_corners { source(i, len, output, true) } else { step * (i as f32 + 0.5) - 0.5 }.max(0.0);
+            let low = (at as usize).min(len - 1);
+            let weight = (at - low as f32).clamp(0.0, 1.0);
+            vec![(low, 1.0 - weight), ((low + 1).min(len - 1), weight)]
+        }))
+    })
+}
+
 /// Nearest neighbour over `D` axes: torch's mode `nearest`.
 pub fn interpolate_nearest_nd<const DIMS: usize>(x: &Tensor, size: [usize; DIMS]) -> Result<Tensor> {
     apply("interpolate_nearest", x, DIMS, |axis, len| {

@@ -72,7 +72,7 @@ fn yes() -> bool {
     true
 }
 
-/// `type = "BN"`.
+/// `type = "BN"`, also `"BN1d"`, `"BN2d"`, `"BN3d"`, `"SyncBN"`: any number of axes after the channels will do.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchNorm2dConfig {
@@ -240,3 +240,5 @@ register!(NORM_LAYERS: dyn NormLayer, "BN" => BatchNorm2d, BatchNorm2dConfig);
 register!(NORM_LAYERS: dyn NormLayer, "BN2d" => BatchNorm2d, BatchNorm2dConfig);
 register!(NORM_LAYERS: dyn NormLayer, "SyncBN" => BatchNorm2d, BatchNorm2dConfig);
 register!(NORM_LAYERS: dyn NormLayer, "MMSyncBN" => BatchNorm2d, BatchNorm2dConfig);
+register!(NORM_LAYERS: dyn NormLayer, "BN1d" => BatchNorm2d, BatchNorm2dConfig);
+register!(NORM_LAYERS: dyn NormLayer, "BN3d" => BatchNorm2d, BatchNorm2dConfig);

@@ -1,8 +1,11 @@
-//! Padding other than by zeros (`padding_mode` of a `ConvModule`).
+//! Padding layers (`PADDING_LAYERS`) and a `ConvModule`'s `padding_mode`.
 
 use candle_core::{Result, Tensor, bail};
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use crate::config::Node;
+use crate::registry::{self, register, registry};
 
 /// What stands outside the feature map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
@@ -10,6 +13,7 @@ use serde::Deserialize;
 pub enum PaddingMode {
     /// Zeros.
     #[default]
+    #[serde(alias = "zero")]
     Zeros,
     /// The map mirrored at its border, the border itself not repeated.
     Reflect,
@@ -20,14 +24,20 @@ pub enum PaddingMode {
 }
 
 /// Pads `[B, C, H, W]` by `[vertical, horizontal]` values at each side.
-pub fn pad2d(x: &Tensor, padding: [usize; 2], mode: PaddingMode) -> Result<Tensor> {
+pub fn pad2d(x: &Tensor, [v, h]: [usize; 2], mode: PaddingMode) -> Result<Tensor> {
+    pad2d_sides(x, [[v, v], [h, h]], mode)
+}
+
+/// Pads `[B, C, H, W]` by `[[top, bottom], [left, right]]` values.
+pub fn pad2d_sides(x: &Tensor, padding: [[usize; 2]; 2], mode: PaddingMode) -> Result<Tensor> {
     let mut y = x.clone();
-    for (dim, pad) in [2, 3].into_iter().zip(padding) {
+    for (dim, [before, after]) in [2, 3].into_iter().zip(padding) {
+        let pad = before.max(after);
         if pad == 0 {
             continue;
         }
         if mode == PaddingMode::Zeros {
-            y = y.pad_with_zeros(dim, pad, pad)?;
+            y = y.pad_with_zeros(dim, before, after)?;
             continue;
         }
         let n = y.dim(dim)? as i64;
@@ -41,10 +51,65 @@ pub fn pad2d(x: &Tensor, padding: [usize; 2], mode: PaddingMode) -> Result<Tenso
         if n == 0 || (mode == PaddingMode::Reflect && p >= n) || (mode == PaddingMode::Circular && p > n) {
             bail!("pad2d: {mode:?} padding of {pad} needs a larger map than {:?}", x.dims());
         }
-        let index: Vec<u32> = (-p..n + p).map(|i| source(i) as u32).collect();
+        let index: Vec<u32> = (-(before as i64)..n + after as i64).map(|i| source(i) as u32).collect();
         y = y.contiguous()?.index_select(&Tensor::new(index, x.device())?, dim)?;
     }
     Ok(y)
+}
+
+/// A layer that widens a map.
+pub trait PaddingLayer: Send + Sync {
+    /// `[B, C, H, W]` to `[B, C, H + top + bottom, W + left + right]`.
+    fn forward(&self, x: &Tensor) -> Result<Tensor>;
+}
+
+registry!(
+    /// Padding layers; built with `[[top, bottom], [left, right]]`.
+    pub PADDING_LAYERS: dyn PaddingLayer, [[usize; 2]; 2]
+);
+
+/// The padding layer that `cfg` names (`zero`, `reflect`, `replicate`).
+pub fn build_padding_layer(cfg: &Node, padding: [[usize; 2]; 2]) -> crate::Result<Box<dyn PaddingLayer>> {
+    registry::build(&PADDING_LAYERS, cfg, padding)
+}
+
+/// A padding layer's config: no fields of its own.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PaddingConfig {}
+
+macro_rules! layers {
+    ($($(#[$doc:meta])* $name:ident: $registered:literal => $mode:ident;)*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug)]
+            pub struct $name([[usize; 2]; 2]);
+
+            impl $name {
+                /// A layer of this padding.
+                pub fn new(_: &PaddingConfig, padding: [[usize; 2]; 2]) -> Result<Self> {
+                    Ok(Self(padding))
+                }
+            }
+
+            impl PaddingLayer for $name {
+                fn forward(&self, x: &Tensor) -> Result<Tensor> {
+                    pad2d_sides(x, self.0, PaddingMode::$mode)
+                }
+            }
+
+            register!(PADDING_LAYERS: dyn PaddingLayer, $registered => $name, PaddingConfig);
+        )*
+    };
+}
+
+layers! {
+    /// `type = "zero"`.
+    ZeroPad2d: "zero" => Zeros;
+    /// `type = "reflect"`.
+    ReflectionPad2d: "reflect" => Reflect;
+    /// `type = "replicate"`.
+    ReplicationPad2d: "replicate" => Replicate;
 }
 
 #[cfg(test)]
@@ -65,6 +130,19 @@ mod tests {
             assert_eq!(pad2d(&x, [0, 2], mode)?.flatten_all()?.to_vec1::<f32>()?, expected, "{mode:?}");
         }
         assert!(pad2d(&x, [0, 3], PaddingMode::Reflect).is_err());
+        Ok(())
+    }
+
+    // build_padding_layer(dict(type='reflect'), (2, 1, 1, 0))(torch.arange(6.).view(1, 1, 2, 3))
+    #[test]
+    fn layers_pad_each_side_by_its_own() -> crate::Result<()> {
+        let x = Tensor::arange(0f32, 6., &Device::Cpu)?.reshape((1, 1, 2, 3))?;
+        let layer = build_padding_layer(&Node::from_json(r#"{"type": "reflect"}"#)?, [[1, 0], [2, 1]])?;
+        let expected = [[5f32, 4., 3., 4., 5., 4.], [2., 1., 0., 1., 2., 1.], [5., 4., 3., 4., 5., 4.]];
+        assert_eq!(layer.forward(&x)?.flatten_all()?.to_vec1::<f32>()?, expected.concat());
+        let e =
+            build_padding_layer(&Node::from_json(r#"{"type": "reflekt"}"#)?, [[0; 2]; 2]).err().unwrap().to_string();
+        assert!(e.contains("did you mean 'reflect'"), "{e}");
         Ok(())
     }
 }

@@ -6,10 +6,11 @@ use crate::cnn::bricks::{
     ConvLayer, ConvSpec, NormLayer, PluginLayer, build_conv_layer, build_norm_layer, build_plugin_layer, conv_norm_act,
     norm_name,
 };
+use crate::cnn::flops;
 use crate::config::{Node, Value};
 use crate::error::Result as CoreResult;
 use crate::nn::{Ctx, VarBuilder};
-use crate::ops::{self, Act};
+use crate::ops::{self, Act, AvgPoolOptions};
 
 /// Where a plugin stands in a bottleneck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
@@ -77,10 +78,37 @@ struct Block {
     downsample: Option<Downsample>,
 }
 
-struct Downsample {
+/// The shortcut of a block that changes its input's shape. Keys: `0.*`, `1.*`, or with a pool in front `1.*`, `2.*`.
+pub(super) struct Downsample {
     pool: Option<usize>,
     conv: Box<dyn ConvLayer>,
     norm: Box<dyn NormLayer>,
+}
+
+impl Downsample {
+    /// With `pool` averages over the stride come first.
+    pub(super) fn new(spec: &ResLayerSpec, pool: bool, vb: &VarBuilder) -> CoreResult<Self> {
+        let (at, stride) = if pool { (1, 1) } else { (0, spec.stride) };
+        let conv = ConvSpec::new(spec.inplanes, spec.out_channels(), 1).stride(stride);
+        Ok(Self {
+            pool: pool.then_some(spec.stride),
+            conv: build_conv_layer(spec.conv_cfg.as_ref(), conv, vb.pp(at))?,
+            norm: build_norm_layer(&spec.norm_cfg, spec.out_channels(), vb.pp(at + 1))?,
+        })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
+        let pooled = match self.pool {
+            Some(s) if s > 1 => {
+                let options = AvgPoolOptions { ceil_mode: true, count_include_pad: false };
+                flops::record("downsample", "AvgPool2d", || x.elem_count() as u64);
+                Some(ops::avg_pool2d(x, [s, s], [s, s], [0, 0], options)?)
+            }
+            _ => None,
+        };
+        let x = pooled.as_ref().unwrap_or(x);
+        conv_norm_act(self.conv.as_ref(), Some(self.norm.as_ref()), x, None, Act::None, ctx)
+    }
 }
 
 impl Block {
@@ -115,15 +143,7 @@ impl Block {
             });
         }
         let downsample = if first && (spec.stride != 1 || spec.inplanes != out) {
-            let pool = spec.avg_down.then_some(stride);
-            let vb = vb.pp("downsample");
-            let at = usize::from(pool.is_some());
-            let conv = ConvSpec::new(inplanes, out, 1).stride(if pool.is_some() { 1 } else { stride });
-            Some(Downsample {
-                pool,
-                conv: build_conv_layer(spec.conv_cfg.as_ref(), conv, vb.pp(at))?,
-                norm: build_norm_layer(&spec.norm_cfg, out, vb.pp(at + 1))?,
-            })
+            Some(Downsample::new(spec, spec.avg_down, &vb.pp("downsample"))?)
         } else {
             None
         };
@@ -145,12 +165,7 @@ impl Block {
         let short;
         let identity = match &self.downsample {
             Some(down) => {
-                let pooled = match down.pool {
-                    Some(s) if s > 1 => candle_core::bail!("avg_down: average pooling is not there yet"),
-                    _ => None,
-                };
-                let x = pooled.as_ref().unwrap_or(x);
-                short = conv_norm_act(down.conv.as_ref(), Some(down.norm.as_ref()), x, None, Act::None, ctx)?;
+                short = down.forward(x, ctx)?;
                 &short
             }
             None => x,

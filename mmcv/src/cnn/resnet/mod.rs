@@ -3,6 +3,8 @@
 
 mod block;
 mod regnet;
+mod relatives;
+mod res2net;
 
 use candle_core::{Result, Tensor};
 use schemars::JsonSchema;
@@ -10,6 +12,7 @@ use serde::Deserialize;
 
 pub use block::{PluginPosition, ResLayer, ResLayerSpec};
 pub use regnet::{Arch, ArchSettings, RegNet, RegNetConfig};
+pub use relatives::{Res2Net, Res2NetConfig, ResNeXt, ResNeXtConfig, ResNetV1d, ResNetV1dConfig};
 
 use super::backbone::Backbone;
 use super::bricks::{ConvLayer, ConvSpec, NormLayer, build_conv_layer, build_norm_layer};
@@ -141,7 +144,7 @@ fn yes() -> bool {
 }
 
 /// A node `{type: name}` with more keys.
-fn typed(name: &str, more: &[(&str, Value)]) -> Node {
+pub(super) fn typed(name: &str, more: &[(&str, Value)]) -> Node {
     let mut node = Node::from(Value::Dict(Default::default()));
     node.set("type", name);
     for (key, value) in more {
@@ -151,7 +154,7 @@ fn typed(name: &str, more: &[(&str, Value)]) -> Node {
 }
 
 /// mmdet's default: Kaiming for convolutions, 1 for norms.
-fn default_init() -> Node {
+pub(super) fn default_init() -> Node {
     let layers = Value::List(vec![Node::from("_BatchNorm"), Node::from("GroupNorm")]);
     Node::from(Value::List(vec![
         typed("Kaiming", &[("layer", Value::from("Conv2d"))]),
@@ -184,10 +187,33 @@ enum Stem {
     Deep(Vec<(Box<dyn ConvLayer>, Box<dyn NormLayer>)>),
 }
 
+/// What the stages of ResNet and its relatives are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    /// Plain blocks.
+    Plain,
+    /// Bottlenecks with a grouped 3x3.
+    Next { groups: usize, base_width: usize },
+    /// Bottlenecks with a chain of narrow 3x3s.
+    Res2 { scales: usize, base_width: usize },
+}
+
+/// One stage.
+trait Stage: Send + Sync {
+    /// `[B, inplanes, H, W]` to `[B, out, ceil(H / stride), ceil(W / stride)]`.
+    fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor>;
+}
+
+impl Stage for ResLayer {
+    fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
+        self.forward(x, ctx)
+    }
+}
+
 /// Keys: `conv1.*`, `bn1.*` (or `stem.*`), `layer{1..4}.{block}.*`.
 pub struct ResNet {
     stem: Stem,
-    layers: Vec<ResLayer>,
+    layers: Vec<Box<dyn Stage>>,
     out_indices: Vec<usize>,
     frozen_stages: i64,
     norm_eval: bool,
@@ -198,13 +224,20 @@ pub struct ResNet {
 impl ResNet {
     /// The network at `vb`.
     pub fn new(cfg: &ResNetConfig, vb: VarBuilder) -> CoreResult<Self> {
+        Self::build(cfg, Family::Plain, &vb)
+    }
+
+    fn build(cfg: &ResNetConfig, family: Family, vb: &VarBuilder) -> CoreResult<Self> {
         let (bottleneck, depths) = match cfg.depth {
-            18 => (false, [2, 2, 2, 2]),
-            34 => (false, [3, 4, 6, 3]),
+            18 if family == Family::Plain => (false, [2, 2, 2, 2]),
+            34 if family == Family::Plain => (false, [3, 4, 6, 3]),
             50 => (true, [3, 4, 6, 3]),
             101 => (true, [3, 4, 23, 3]),
             152 => (true, [3, 8, 36, 3]),
-            other => return Err(Error::config(format!("is {other}, expected 18, 34, 50, 101 or 152")).under("depth")),
+            other => {
+                let plain = if family == Family::Plain { "18, 34, " } else { "" };
+                return Err(Error::config(format!("is {other}, expected {plain}50, 101 or 152")).under("depth"));
+            }
         };
         let stages = cfg.num_stages;
         let check = |ok: bool, key: &str, message: String| {
@@ -266,6 +299,14 @@ impl ResNet {
         for i in 0..stages {
             let plugins = stage_plugins(cfg.plugins.as_deref(), i, stages)?;
             let planes = cfg.base_channels << i;
+            let scaled = |base_width: usize| {
+                (planes as f64 * (base_width as f64 / cfg.base_channels.max(1) as f64)).floor() as usize
+            };
+            let (groups, width) = match family {
+                Family::Next { groups, base_width } if groups > 1 => (groups, scaled(base_width) * groups),
+                Family::Res2 { base_width, .. } => (1, scaled(base_width)),
+                _ => (1, planes),
+            };
             let spec = ResLayerSpec {
                 bottleneck,
                 inplanes,
@@ -274,17 +315,22 @@ impl ResNet {
                 num_blocks: depths[i],
                 stride: cfg.strides[i],
                 dilation: cfg.dilations[i],
-                groups: 1,
-                width: planes,
+                groups,
+                width,
                 caffe: cfg.style == Style::Caffe,
                 avg_down: cfg.avg_down,
-                zero_init_residual: cfg.zero_init_residual && !given,
+                // mmdet looks for its own block class, which its relatives' are not.
+                zero_init_residual: cfg.zero_init_residual && !given && family == Family::Plain,
                 conv_cfg: conv_cfg.clone(),
                 norm_cfg: norm_cfg.clone(),
                 plugins,
             };
             inplanes = spec.out_channels();
-            layers.push(ResLayer::new(&spec, &vb.pp(format!("layer{}", i + 1)))?);
+            let vb = vb.pp(format!("layer{}", i + 1));
+            layers.push(match family {
+                Family::Res2 { scales, .. } => Box::new(res2net::Res2Layer::new(&spec, scales, &vb)?) as Box<dyn Stage>,
+                _ => Box::new(ResLayer::new(&spec, &vb)?),
+            });
         }
         let model = Self {
             stem,
@@ -294,7 +340,7 @@ impl ResNet {
             norm_eval: cfg.norm_eval,
             pool: true,
         };
-        model.freeze(&vb);
+        model.freeze(vb);
         Ok(model)
     }
 

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ResLayer, ResLayerSpec, ResNet, StagePlugin, Stem, Style, default_init, minus_one, typed, yes};
+use super::{ResLayer, ResLayerSpec, ResNet, Stage, StagePlugin, Stem, Style, default_init, minus_one, typed, yes};
 use crate::cnn::backbone::Backbone;
 use crate::cnn::bricks::{ConvSpec, build_conv_layer, build_norm_layer, norm_name};
 use crate::config::{Node, Value};
@@ -220,7 +220,7 @@ impl RegNet {
                 plugins: super::stage_plugins(cfg.plugins.as_deref(), i, n)?,
             };
             inplanes = planes;
-            layers.push(ResLayer::new(&spec, &vb.pp(format!("layer{}", i + 1)))?);
+            layers.push(Box::new(ResLayer::new(&spec, &vb.pp(format!("layer{}", i + 1)))?) as Box<dyn Stage>);
         }
         let model = ResNet {
             stem,
