@@ -91,6 +91,12 @@ struct ImageDetections {
     top: Vec<Detection>,
 }
 
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct ImageProposals {
+    n: usize,
+    top: Vec<[f64; 5]>,
+}
+
 /// A golden file, or ours in its form.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Golden {
@@ -105,6 +111,8 @@ struct Golden {
     outputs: IndexMap<String, Summary>,
     #[serde(default)]
     detections: Vec<ImageDetections>,
+    #[serde(default)]
+    proposals_out: Vec<ImageProposals>,
     #[serde(default)]
     score_thr_used: Option<f64>,
     #[serde(default)]
@@ -158,10 +166,19 @@ pub fn check(file: &Path) -> Result<Report> {
     let model_cfg = Node::from_json(&golden.model.to_string())?;
     let store = ParamStore::new(&Device::Cpu, 0);
     let mut model_cfg = model_cfg;
-    if let (Some(thr), Some(mut test)) = (golden.score_thr_used, model_cfg.get("test_cfg").cloned()) {
-        test.set("score_thr", thr);
-        model_cfg.set("test_cfg", test);
+    if let Some(thr) = golden.score_thr_used {
+        set_everywhere(&mut model_cfg, &|node| {
+            if node.get("score_thr").is_some() {
+                node.set("score_thr", thr);
+            }
+        });
     }
+    // The originals' samplers were made to take the first boxes in place of random ones.
+    set_everywhere(&mut model_cfg, &|node| {
+        if node.type_name() == Some("RandomSampler") {
+            node.set("take_first", true);
+        }
+    });
     let model = build_detector(&model_cfg, None, None, VarBuilder::new(&store))?;
     let mut errors = IndexMap::new();
     let mut ours = Golden { state_dict: state_dict(&store), params: store.num_params(), ..golden.clone() };
@@ -178,9 +195,16 @@ pub fn check(file: &Path) -> Result<Report> {
     let x = testing::input_by_name("input", &golden.input, &Device::Cpu)?;
     let metas = vec![meta(*h, *w); golden.input[0]];
     outputs(model.as_ref(), &x, &golden, &mut ours, &mut errors)?;
-    ours.detections = model.simple_test(&x, &metas, false)?.iter().map(image_detections).collect();
-    if !golden.detections.is_empty() {
-        errors.insert("detections".into(), detections_error(&ours.detections, &golden.detections));
+    let found: Vec<ImageDetections> = model.simple_test(&x, &metas, false)?.iter().map(image_detections).collect();
+    if golden.proposals_out.is_empty() {
+        ours.detections = found;
+        if !golden.detections.is_empty() {
+            errors.insert("detections".into(), detections_error(&ours.detections, &golden.detections));
+        }
+    } else {
+        let theirs: Vec<_> = golden.proposals_out.iter().map(as_detections).collect();
+        errors.insert("proposals".into(), detections_error(&found, &theirs));
+        ours.proposals_out = found.iter().map(as_proposals).collect();
     }
     let batch = DetBatch {
         img: x,
@@ -196,6 +220,28 @@ pub fn check(file: &Path) -> Result<Report> {
         losses(model.as_ref(), &store, &batch, train, &golden, &mut ours, &mut errors)?;
     }
     Ok(Report { errors, ours })
+}
+
+/// Applies `change` to every dict of the tree, parents first.
+fn set_everywhere(node: &mut Node, change: &dyn Fn(&mut Node)) {
+    if node.as_dict().is_some() {
+        change(node);
+    }
+    if let Some(dict) = node.as_dict_mut() {
+        dict.values_mut().for_each(|child| set_everywhere(child, change));
+    } else if let Some(list) = node.as_list_mut() {
+        list.iter_mut().for_each(|child| set_everywhere(child, change));
+    }
+}
+
+fn as_detections(proposals: &ImageProposals) -> ImageDetections {
+    let top = proposals.top.iter().map(|p| Detection { score: p[4], label: 0, bbox: [p[0], p[1], p[2], p[3]] });
+    ImageDetections { n: proposals.n, top: top.collect() }
+}
+
+fn as_proposals(found: &ImageDetections) -> ImageProposals {
+    let one = |d: &Detection| [d.bbox[0], d.bbox[1], d.bbox[2], d.bbox[3], d.score];
+    ImageProposals { n: found.n, top: found.top.iter().map(one).collect() }
 }
 
 fn different(yes: bool) -> f64 {
@@ -234,19 +280,17 @@ fn outputs(
     errors: &mut IndexMap<String, f64>,
 ) -> Result<()> {
     let ctx = Ctx::eval();
+    let [_, _, h, w] = golden.input[..] else { return Ok(()) };
+    let rois = testing::boxes_by_name("proposals", 16, h, w);
     let (feats, head) = no_grad(|| {
         let feats = model.extract_feat(x, &ctx)?;
-        let head = model.forward_head(&feats, &ctx)?;
+        let head = model.named_outputs(&feats, &rois, &ctx)?;
         candle_core::Result::Ok((feats, head))
     })?;
-    let named = feats.iter().enumerate().map(|(i, t)| (format!("feat.{i}"), t));
-    let heads = head
-        .iter()
-        .enumerate()
-        .flat_map(|(i, kind)| kind.iter().enumerate().map(move |(j, t)| (format!("head.{i}.{j}"), t)));
     ours.outputs.clear();
-    for (name, tensor) in named.chain(heads) {
-        ours.outputs.insert(name.clone(), Summary::of(&name, tensor)?);
+    let named = feats.into_iter().enumerate().map(|(i, t)| (format!("feat.{i}"), t));
+    for (name, tensor) in named.chain(head) {
+        ours.outputs.insert(name.clone(), Summary::of(&name, &tensor)?);
     }
     for (name, theirs) in &golden.outputs {
         let error = ours.outputs.get(name).map_or(f64::INFINITY, |o| o.error(theirs));

@@ -79,6 +79,50 @@ pub fn sort_descending(scores: &[f32]) -> Vec<usize> {
     order
 }
 
+/// Places of the `k` largest values in no particular order; of equal ones at the edge those that torch's `topk` keeps on a
+/// CPU for `k` up to a 64th of the values: what is left of a heap of the first `k` after the others went through it.
+pub(crate) fn largest(values: &[f32], k: usize) -> Vec<usize> {
+    let n = k.min(values.len());
+    let mut heap: Vec<usize> = (0..n).collect();
+    if n == 0 {
+        return heap;
+    }
+    // The least of the heap is on its top.
+    let above = |a: usize, b: usize| values[a] > values[b];
+    let sift = |heap: &mut [usize], mut hole: usize, value: usize| {
+        let (top, len) = (hole, heap.len());
+        let mut child = hole;
+        while child < (len - 1) / 2 {
+            child = 2 * (child + 1);
+            if above(heap[child], heap[child - 1]) {
+                child -= 1;
+            }
+            heap[hole] = heap[child];
+            hole = child;
+        }
+        if len % 2 == 0 && child == (len - 2) / 2 {
+            child = 2 * (child + 1);
+            heap[hole] = heap[child - 1];
+            hole = child - 1;
+        }
+        while hole > top && above(heap[(hole - 1) / 2], value) {
+            heap[hole] = heap[(hole - 1) / 2];
+            hole = (hole - 1) / 2;
+        }
+        heap[hole] = value;
+    };
+    for parent in (0..n / 2).rev() {
+        let value = heap[parent];
+        sift(&mut heap, parent, value);
+    }
+    for i in n..values.len() {
+        if above(i, heap[0]) {
+            sift(&mut heap, 0, i);
+        }
+    }
+    heap
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

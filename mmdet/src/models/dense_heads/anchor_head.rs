@@ -1,8 +1,8 @@
 //! What anchor-based dense heads share: targets, losses and boxes of mmdet's `anchor_head.py`.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 use mmcv::config::Node;
-use mmcv::nn::Ctx;
+use mmcv::nn::{Ctx, VarBuilder};
 use mmcv::registry::{self, build_at};
 use mmcv::runner::Losses;
 use mmcv::{Error, Rng};
@@ -17,8 +17,7 @@ use crate::core::bbox::coder::{BBOX_CODERS, BBoxCoder};
 use crate::core::bbox::samplers::{BBOX_SAMPLERS, Sampler};
 use crate::core::post_processing::Detections;
 use crate::core::{BBox, DetBatch, ImgMeta};
-use crate::models::losses::Loss;
-use crate::registry::LOSSES;
+use crate::models::losses::{Loss, build_loss, zero_loss};
 
 /// A head's `train_cfg`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -67,6 +66,8 @@ pub struct AnchorHeadArgs<'a> {
     pub loss_cls: &'a Node,
     /// Box loss.
     pub loss_bbox: &'a Node,
+    /// Where what the losses remember is.
+    pub vb: &'a VarBuilder,
     /// The detector's `train_cfg`.
     pub train_cfg: Option<&'a Node>,
     /// The detector's `test_cfg`.
@@ -76,23 +77,32 @@ pub struct AnchorHeadArgs<'a> {
 /// Anchors, targets and losses; the head's layers are its owner's.
 pub struct AnchorHead {
     num_classes: usize,
-    use_sigmoid_cls: bool,
-    reg_decoded_bbox: bool,
-    priors: Box<dyn PriorGenerator>,
-    coder: Box<dyn BBoxCoder>,
+    pub(super) use_sigmoid_cls: bool,
+    pub(super) reg_decoded_bbox: bool,
+    pub(super) priors: Box<dyn PriorGenerator>,
+    pub(super) coder: Box<dyn BBoxCoder>,
     loss_cls: Box<dyn Loss>,
-    loss_bbox: Box<dyn Loss>,
+    pub(super) loss_bbox: Box<dyn Loss>,
     training: Option<Training>,
     test_cfg: Option<DenseTestConfig>,
 }
 
 /// One image's targets over all anchors of all levels.
-struct Targets {
+pub(super) struct Targets {
     /// Class, `num_classes` is background.
-    labels: Vec<i64>,
-    label_weights: Vec<f32>,
+    pub(super) labels: Vec<i64>,
+    pub(super) label_weights: Vec<f32>,
     /// Anchor and what its box should be: encoded, or the ground truth itself with `reg_decoded_bbox`.
-    positives: Vec<(usize, BBox)>,
+    pub(super) positives: Vec<(usize, BBox)>,
+    num_neg: usize,
+}
+
+/// A batch's anchors, level by level, and targets, image by image.
+pub(super) struct BatchTargets {
+    pub(super) levels: Vec<Vec<BBox>>,
+    pub(super) images: Vec<Targets>,
+    /// Positives, each image's at least one, as in mmdet.
+    pub(super) num_pos: usize,
     num_neg: usize,
 }
 
@@ -107,8 +117,8 @@ impl AnchorHead {
             reg_decoded_bbox: args.reg_decoded_bbox,
             priors: build_at(&PRIOR_GENERATORS, "anchor_generator", args.anchor_generator, ())?,
             coder: build_at(&BBOX_CODERS, "bbox_coder", args.bbox_coder, ())?,
-            loss_cls: build_at(&LOSSES, "loss_cls", args.loss_cls, ())?,
-            loss_bbox: build_at(&LOSSES, "loss_bbox", args.loss_bbox, ())?,
+            loss_cls: build_loss("loss_cls", args.loss_cls, args.vb)?,
+            loss_bbox: build_loss("loss_bbox", args.loss_bbox, args.vb)?,
             training,
             test_cfg: DenseTestConfig::parse(args.test_cfg)?,
         })
@@ -148,6 +158,11 @@ impl AnchorHead {
     /// Anchors per position, taken from the first level as mmdet does.
     pub fn num_base_priors(&self) -> usize {
         self.priors.num_base_priors().first().copied().unwrap_or(0)
+    }
+
+    /// Anchors per position of a level (SSD's levels differ).
+    fn base_at(&self, level: usize) -> usize {
+        self.priors.num_base_priors().get(level).copied().unwrap_or(0)
     }
 
     fn targets(
@@ -195,16 +210,14 @@ impl AnchorHead {
         Ok(targets)
     }
 
-    /// `loss_cls` and `loss_bbox`, each summed over the levels.
-    pub fn loss(&self, outs: &[Vec<Tensor>], batch: &DetBatch, ctx: &Ctx) -> Result<Losses> {
-        let (cls, reg) = scores_and_boxes(outs)?;
+    /// What class scores of these sizes should have been.
+    pub(super) fn batch_targets(&self, cls: &[Tensor], batch: &DetBatch, ctx: &Ctx) -> Result<BatchTargets> {
         let Some(training) = &self.training else { bail!("the head was built without train_cfg") };
         let sizes = level_sizes(cls)?;
         let levels = self.priors.grid_priors(&sizes)?;
         let anchors: Vec<BBox> = levels.iter().flatten().copied().collect();
-        let images = batch.metas.len();
-        let mut rngs: Vec<Rng> = (0..images).map(|_| ctx.rng(Rng::fork)).collect();
-        let targets = rngs
+        let mut rngs: Vec<Rng> = (0..batch.metas.len()).map(|_| ctx.rng(Rng::fork)).collect();
+        let images = rngs
             .par_iter_mut()
             .enumerate()
             .map(|(i, rng)| {
@@ -213,10 +226,17 @@ impl AnchorHead {
                 self.targets(training, &anchors, &valid, batch, i, rng)
             })
             .collect::<Result<Vec<_>>>()?;
-        // Each image counts as one positive at least, as in mmdet.
-        let num_pos: usize = targets.iter().map(|t| t.positives.len().max(1)).sum();
-        let num_neg: usize = targets.iter().map(|t| t.num_neg.max(1)).sum();
-        let avg_factor = if training.sampling { num_pos + num_neg } else { num_pos } as f64;
+        let num_pos = images.iter().map(|t| t.positives.len().max(1)).sum();
+        let num_neg = images.iter().map(|t| t.num_neg.max(1)).sum();
+        Ok(BatchTargets { levels, images, num_pos, num_neg })
+    }
+
+    /// `loss_cls` and `loss_bbox`, each summed over the levels.
+    pub fn loss(&self, outs: &[Vec<Tensor>], batch: &DetBatch, ctx: &Ctx) -> Result<Losses> {
+        let (cls, reg) = scores_and_boxes(outs)?;
+        let BatchTargets { levels, images: targets, num_pos, num_neg } = self.batch_targets(cls, batch, ctx)?;
+        let sampling = self.training.as_ref().is_some_and(|t| t.sampling);
+        let avg_factor = if sampling { num_pos + num_neg } else { num_pos } as f64;
 
         let (mut loss_cls, mut loss_bbox) = (Vec::new(), Vec::new());
         let mut start = 0;
@@ -242,16 +262,17 @@ impl AnchorHead {
                 }
             }
             if at.is_empty() {
-                loss_bbox.push((reg[l].sum_all()? * 0.0)?);
+                loss_bbox.push(zero_loss(&reg[l])?);
                 continue;
             }
-            let mut pred = gather(&reg[l], &at, self.num_base_priors())?;
+            let mut pred = gather(&reg[l], &at, self.base_at(l))?;
             if self.reg_decoded_bbox {
                 let own: Vec<BBox> = at.iter().map(|(_, prior)| priors[*prior]).collect();
                 pred = self.coder.decode_tensor(&own, &pred, None)?;
             }
             let target = Tensor::from_vec(boxes.concat(), (boxes.len(), 4), device)?;
-            loss_bbox.push(self.loss_bbox.forward(&pred, &target, None, Some(avg_factor), None)?);
+            let weights = Tensor::ones((boxes.len(), 4), DType::F32, device)?;
+            loss_bbox.push(self.loss_bbox.forward(&pred, &target, Some(&weights), Some(avg_factor), None)?);
         }
         let mut losses = Losses::new();
         losses.push_sum("loss_cls", &loss_cls)?;
@@ -286,12 +307,7 @@ impl AnchorHead {
             let index: Vec<usize> = picked.iter().map(|p| p.prior).collect();
             let priors = self.priors.sparse_priors(&index, (h, w), l);
             let values = image_values(&reg[l], image)?;
-            let base = self.num_base_priors();
-            let deltas: Vec<f32> = index
-                .iter()
-                .flat_map(|i| (0..4).map(move |c| (i % base * 4 + c) * h * w + i / base))
-                .map(|at| values[at])
-                .collect();
+            let deltas = deltas_of(&values, &index, self.base_at(l), h * w);
             all.bboxes.extend(self.coder.decode(&priors, &deltas, Some(max_shape))?);
             all.scores.extend(picked.iter().map(|p| p.score));
             all.labels.extend(picked.iter().map(|p| p.label as i64));
@@ -320,24 +336,24 @@ impl AnchorHead {
 }
 
 /// An anchor head's two outputs, each by level.
-fn scores_and_boxes(outs: &[Vec<Tensor>]) -> Result<(&[Tensor], &[Tensor])> {
+pub(super) fn scores_and_boxes(outs: &[Vec<Tensor>]) -> Result<(&[Tensor], &[Tensor])> {
     let [cls, reg] = outs else { bail!("an anchor head has two outputs, not {}", outs.len()) };
     Ok((cls, reg))
 }
 
 /// `(h, w)` of each level.
-fn level_sizes(levels: &[Tensor]) -> Result<Vec<(usize, usize)>> {
+pub(super) fn level_sizes(levels: &[Tensor]) -> Result<Vec<(usize, usize)>> {
     levels.iter().map(|x| Ok((x.dim(2)?, x.dim(3)?))).collect()
 }
 
 /// `[B, A * C, H, W]` to `[B * H * W * A, C]`.
-fn to_rows(x: &Tensor, channels: usize) -> Result<Tensor> {
+pub(super) fn to_rows(x: &Tensor, channels: usize) -> Result<Tensor> {
     let (b, ac, h, w) = x.dims4()?;
     x.reshape((b, ac, h * w))?.transpose(1, 2)?.contiguous()?.reshape((b * h * w * ac / channels, channels))
 }
 
 /// The four values of each `(image, prior)` of `[B, A * 4, H, W]`: `[n, 4]`.
-fn gather(x: &Tensor, at: &[(usize, usize)], base: usize) -> Result<Tensor> {
+pub(super) fn gather(x: &Tensor, at: &[(usize, usize)], base: usize) -> Result<Tensor> {
     let (_, channels, h, w) = x.dims4()?;
     let hw = h * w;
     let index: Vec<u32> = at
@@ -348,4 +364,9 @@ fn gather(x: &Tensor, at: &[(usize, usize)], base: usize) -> Result<Tensor> {
         .collect();
     let index = Tensor::new(index, x.device())?;
     x.flatten_all()?.index_select(&index, 0)?.reshape((at.len(), 4))
+}
+
+/// The four values of each of `index`'s priors in one image's `[base * 4, hw]`, row-major.
+pub(super) fn deltas_of(values: &[f32], index: &[usize], base: usize, hw: usize) -> Vec<f32> {
+    index.iter().flat_map(|i| (0..4).map(move |c| values[(i % base * 4 + c) * hw + i / base])).collect()
 }

@@ -1,9 +1,14 @@
 //! Dense heads: a prediction at every position of every level.
 
+mod anchor_free_head;
 mod anchor_head;
 mod base_dense_head;
+mod fcos_head;
+mod free_anchor_retina_head;
 mod retina_head;
 mod retina_sepbn_head;
+mod rpn_head;
+mod ssd_head;
 
 use candle_core::{Result, Tensor};
 use mmcv::config::Node;
@@ -11,10 +16,15 @@ use mmcv::nn::{Ctx, VarBuilder};
 use mmcv::registry::registry;
 use mmcv::runner::Losses;
 
+pub use anchor_free_head::{PointOuts, TowerArgs, Towers, point_candidates, predictor};
 pub use anchor_head::{AnchorHead, AnchorHeadArgs, AnchorTrainConfig};
 pub use base_dense_head::{Candidates, DenseTestConfig};
+pub use fcos_head::{FcosHead, FcosHeadConfig};
+pub use free_anchor_retina_head::{FreeAnchorRetinaHead, FreeAnchorRetinaHeadConfig};
 pub use retina_head::{RetinaHead, RetinaHeadConfig};
 pub use retina_sepbn_head::{RetinaSepBNHead, RetinaSepBNHeadConfig};
+pub use rpn_head::{ProposalConfig, ProposalHead, RPN_HEADS, RpnHead, RpnHeadConfig};
+pub use ssd_head::{SsdHead, SsdHeadConfig};
 
 use crate::core::post_processing::Detections;
 use crate::core::{DetBatch, ImgMeta};

@@ -88,7 +88,7 @@ pub(super) fn loss_bbox() -> Node {
     node.set("beta", 1.0 / 9.0);
     node
 }
-fn init_cfg() -> Node {
+pub(super) fn init_cfg() -> Node {
     json(
         r#"{"type": "Normal", "layer": "Conv2d", "std": 0.01,
             "override": {"type": "Normal", "name": "retina_cls", "std": 0.01, "bias_prob": 0.01}}"#,
@@ -101,7 +101,7 @@ pub struct RetinaHead {
     reg_convs: Vec<ConvModule>,
     retina_cls: Conv2d,
     retina_reg: Conv2d,
-    anchors: AnchorHead,
+    pub(super) anchors: AnchorHead,
 }
 
 impl RetinaHead {
@@ -118,6 +118,7 @@ impl RetinaHead {
             reg_decoded_bbox: cfg.reg_decoded_bbox,
             loss_cls: &cfg.loss_cls,
             loss_bbox: &cfg.loss_bbox,
+            vb: &vb,
             train_cfg: cfg.train_cfg.as_ref().or(args.train_cfg.as_ref()),
             test_cfg: cfg.test_cfg.as_ref().or(args.test_cfg.as_ref()),
         })?;

@@ -95,6 +95,7 @@ impl RetinaSepBNHead {
             reg_decoded_bbox: cfg.reg_decoded_bbox,
             loss_cls: &cfg.loss_cls,
             loss_bbox: &cfg.loss_bbox,
+            vb: &vb,
             train_cfg: cfg.train_cfg.as_ref().or(args.train_cfg.as_ref()),
             test_cfg: cfg.test_cfg.as_ref().or(args.test_cfg.as_ref()),
         })?;

@@ -1,5 +1,6 @@
 //! Detectors: backbone, neck and head as one model.
 
+mod rpn;
 mod single_stage;
 
 use candle_core::{Result, Tensor};
@@ -8,9 +9,10 @@ use mmcv::nn::{Ctx, VarBuilder};
 use mmcv::registry::{self, registry};
 use mmcv::runner::Losses;
 
-pub use single_stage::{RetinaNet, RetinaNetConfig};
+pub use rpn::{Rpn, RpnConfig};
+pub use single_stage::{SingleStageConfig, SingleStageDetector};
 
-use crate::core::{DetBatch, DetResult, ImgMeta};
+use crate::core::{BBox, DetBatch, DetResult, ImgMeta};
 
 /// What a detector is built with beside its own config.
 #[derive(Debug, Clone)]
@@ -31,6 +33,12 @@ pub trait Detector: Send + Sync {
     /// The dense head's raw predictions, `[kind][level]`.
     fn forward_head(&self, feats: &[Tensor], ctx: &Ctx) -> Result<Vec<Vec<Tensor>>>;
 
+    /// Raw predictions by the names that golden files give them: `head.{kind}.{level}` and the like. A second stage
+    /// looks at the boxes `rois` of the first image.
+    fn named_outputs(&self, feats: &[Tensor], _rois: &[BBox], ctx: &Ctx) -> Result<Vec<(String, Tensor)>> {
+        Ok(by_level("head", self.forward_head(feats, ctx)?))
+    }
+
     /// Training losses.
     fn forward_train(&self, batch: &DetBatch, ctx: &Ctx) -> Result<Losses>;
 
@@ -42,6 +50,19 @@ pub trait Detector: Send + Sync {
 
     /// Number of classes.
     fn num_classes(&self) -> usize;
+}
+
+/// `prefix.{kind}.{level}` of a head's raw predictions.
+fn by_level(prefix: &str, outs: Vec<Vec<Tensor>>) -> Vec<(String, Tensor)> {
+    let kind = |(i, levels): (usize, Vec<Tensor>)| {
+        levels.into_iter().enumerate().map(|(l, x)| (format!("{prefix}.{i}.{l}"), x)).collect::<Vec<_>>()
+    };
+    outs.into_iter().enumerate().flat_map(kind).collect()
+}
+
+/// The part `key` of a `train_cfg` or `test_cfg`.
+fn child(cfg: Option<&Node>, key: &str) -> Option<Node> {
+    cfg.and_then(|c| c.get(key)).filter(|n| !n.is_null()).cloned()
 }
 
 registry!(

@@ -1,6 +1,6 @@
 //! One-stage detectors: backbone, neck, dense head.
 //!
-//! RetinaNet: Focal Loss for Dense Object Detection, Lin et al., ICCV 2017 (<https://arxiv.org/abs/1708.02002>).
+//! RetinaNet, FCOS and the like differ in their heads only.
 
 use candle_core::{Result, Tensor, bail};
 use mmcv::cnn::Backbone;
@@ -20,10 +20,10 @@ use crate::models::backbones::BACKBONES;
 use crate::models::dense_heads::{DenseHead, HEADS, HeadArgs};
 use crate::models::necks::{NECKS, Neck};
 
-/// `type = "RetinaNet"`.
+/// `type = "RetinaNet"`, `"FCOS"` and whatever else is a backbone, a neck and a dense head.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RetinaNetConfig {
+pub struct SingleStageConfig {
     /// Backbone.
     pub backbone: Node,
     /// Neck; none hands the backbone's levels to the head.
@@ -46,15 +46,15 @@ pub struct RetinaNetConfig {
 }
 
 /// Keys: `backbone.*`, `neck.*`, `bbox_head.*`.
-pub struct RetinaNet {
+pub struct SingleStageDetector {
     backbone: Box<dyn Backbone>,
     neck: Option<Box<dyn Neck>>,
     bbox_head: Box<dyn DenseHead>,
 }
 
-impl RetinaNet {
+impl SingleStageDetector {
     /// The detector at `args.vb`.
-    pub fn new(cfg: &RetinaNetConfig, args: DetectorArgs) -> mmcv::Result<Self> {
+    pub fn new(cfg: &SingleStageConfig, args: DetectorArgs) -> mmcv::Result<Self> {
         let vb = &args.vb;
         if let Some(init) = &cfg.init_cfg {
             vb.init_cfg(init);
@@ -80,7 +80,7 @@ impl RetinaNet {
     }
 }
 
-impl Detector for RetinaNet {
+impl Detector for SingleStageDetector {
     fn extract_feat(&self, img: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
         let feats = self.backbone.forward(img, ctx)?;
         match &self.neck {
@@ -126,4 +126,6 @@ impl Detector for RetinaNet {
     }
 }
 
-register!(DETECTORS: dyn Detector, "RetinaNet" => RetinaNet, RetinaNetConfig);
+register!(DETECTORS: dyn Detector, "RetinaNet" => SingleStageDetector, SingleStageConfig);
+register!(DETECTORS: dyn Detector, "FCOS" => SingleStageDetector, SingleStageConfig);
+register!(DETECTORS: dyn Detector, "SingleStageDetector" => SingleStageDetector, SingleStageConfig);

@@ -2,9 +2,8 @@
 //!
 //! Elements are weighted by how rare their gradient's length is.
 
-use std::sync::Mutex;
-
 use candle_core::{DType, Result, Tensor, bail};
+use mmcv::nn::{Init, Param, VarBuilder};
 use mmcv::ops::bce_with_logits;
 use mmcv::register;
 use schemars::JsonSchema;
@@ -21,7 +20,7 @@ struct Bins {
     edges: Vec<f32>,
     momentum: f64,
     /// Moving averages of the counts, with `momentum`.
-    counts: Mutex<Vec<f32>>,
+    counts: Param,
 }
 
 impl Bins {
@@ -31,11 +30,20 @@ impl Bins {
         }
         let mut edges: Vec<f32> = (0..=bins).map(|i| i as f32 / bins as f32).collect();
         edges[bins] = last(edges[bins]);
-        Ok(Self { edges, momentum, counts: Mutex::new(vec![0.0; bins]) })
+        Ok(Self { edges, momentum, counts: VarBuilder::scratch().buffer("acc_sum", bins, Init::Const(0.0))? })
+    }
+
+    fn register(&mut self, vb: &VarBuilder) -> Result<()> {
+        let edges = vb.buffer("edges", self.edges.len(), Init::Const(0.0))?;
+        edges.set(&Tensor::new(self.edges.as_slice(), vb.device())?)?;
+        if self.momentum > 0.0 {
+            self.counts = vb.buffer("acc_sum", self.edges.len() - 1, Init::Const(0.0))?;
+        }
+        Ok(())
     }
 
     /// Weights of elements whose gradients are `lengths` long; 0 for those that don't count.
-    fn weights(&self, lengths: &[f32], counts: &[bool], total: f64) -> Vec<f32> {
+    fn weights(&self, lengths: &[f32], counts: &[bool], total: f64) -> Result<Vec<f32>> {
         let bins = self.edges.len() - 1;
         let bin = |g: f32| (0..bins).find(|i| g >= self.edges[*i] && g < self.edges[i + 1]);
         let places: Vec<Option<usize>> =
@@ -43,7 +51,7 @@ impl Bins {
         let mut found = vec![0f64; bins];
         places.iter().flatten().for_each(|i| found[*i] += 1.0);
         let valid = found.iter().filter(|n| **n > 0.0).count().max(1) as f32;
-        let mut averages = self.counts.lock().unwrap_or_else(|e| e.into_inner());
+        let mut averages = self.counts.value().to_vec1::<f32>()?;
         let mut of_bin = vec![0f32; bins];
         for i in (0..bins).filter(|i| found[*i] > 0.0) {
             of_bin[i] = if self.momentum > 0.0 {
@@ -54,7 +62,10 @@ impl Bins {
                 (total / found[i]) as f32 / valid
             };
         }
-        places.iter().map(|p| p.map_or(0.0, |i| of_bin[i])).collect()
+        if self.momentum > 0.0 {
+            self.counts.set(&Tensor::from_vec(averages, bins, self.counts.value().device())?)?;
+        }
+        Ok(places.iter().map(|p| p.map_or(0.0, |i| of_bin[i])).collect())
     }
 }
 
@@ -180,11 +191,16 @@ impl Loss for GHMC {
         let total = counts.iter().filter(|c| **c).count().max(1) as f64;
         let lengths: Vec<f32> =
             flat(pred)?.into_iter().zip(flat(&target)?).map(|(x, t)| (sigmoid(x) - t).abs()).collect();
-        let weights = self.bins.weights(&lengths, &counts, total);
+        let weights = self.bins.weights(&lengths, &counts, total)?;
         let weights = Tensor::from_vec(weights, (n, classes), pred.device())?;
         let loss = bce_with_logits(pred, &target, None)?;
         let reduction = reduction_override.unwrap_or(self.cfg.reduction);
         weight_reduce_loss(&loss, Some(&weights), reduction, Some(total))? * self.cfg.loss_weight
+    }
+
+    /// Keys: `edges` `[bins + 1]`, with `momentum` `acc_sum` `[bins]`.
+    fn register(&mut self, vb: &VarBuilder) -> Result<()> {
+        self.bins.register(vb)
     }
 }
 
@@ -215,9 +231,14 @@ impl Loss for GHMR {
             (d / (mu * mu + d * d).sqrt()).abs()
         };
         let lengths: Vec<f32> = flat(pred)?.into_iter().zip(flat(target)?).map(length).collect();
-        let weights = Tensor::from_vec(self.bins.weights(&lengths, &counts, total), pred.dims(), pred.device())?;
+        let weights = Tensor::from_vec(self.bins.weights(&lengths, &counts, total)?, pred.dims(), pred.device())?;
         let reduction = reduction_override.unwrap_or(self.cfg.reduction);
         weight_reduce_loss(&loss, Some(&weights), reduction, Some(total))? * self.cfg.loss_weight
+    }
+
+    /// Keys: `edges` `[bins + 1]`, with `momentum` `acc_sum` `[bins]`.
+    fn register(&mut self, vb: &VarBuilder) -> Result<()> {
+        self.bins.register(vb)
     }
 }
 

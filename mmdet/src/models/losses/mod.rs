@@ -15,7 +15,7 @@ mod gaussian_focal_loss;
 mod gfocal_loss;
 mod ghm_loss;
 mod iou_loss;
-mod pairwise;
+pub(super) mod pairwise;
 mod seesaw_loss;
 mod smooth_l1_loss;
 #[cfg(test)]
@@ -45,5 +45,5 @@ pub use seesaw_loss::{SeesawLoss, SeesawLossConfig};
 pub use smooth_l1_loss::{
     L1Loss, L1LossConfig, MSELoss, MSELossConfig, SmoothL1Loss, SmoothL1LossConfig, l1_loss, mse_loss, smooth_l1_loss,
 };
-pub use utils::{Loss, Reduction, weight_reduce_loss};
+pub use utils::{Loss, Reduction, build_loss, weight_reduce_loss, zero_loss};
 pub use varifocal_loss::{VarifocalLoss, VarifocalLossConfig, varifocal_loss};

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::element::{GRAIN, values};
 
 /// `(prediction, target)` to the loss and its derivative by the prediction.
-pub(super) trait Pair: Fn(f32, f32) -> (f32, f32) + Clone + Send + Sync + 'static {}
+pub(in crate::models) trait Pair: Fn(f32, f32) -> (f32, f32) + Clone + Send + Sync + 'static {}
 impl<F: Fn(f32, f32) -> (f32, f32) + Clone + Send + Sync + 'static> Pair for F {}
 
 #[derive(Clone)]
@@ -57,7 +57,12 @@ impl<F: Pair> CustomOp2 for Slope<F> {
 }
 
 /// Applies `pair` to each element; the shapes must be equal, the prediction f32.
-pub(super) fn pairwise(name: &'static str, pred: &Tensor, target: &Tensor, pair: impl Pair) -> Result<Tensor> {
+pub(in crate::models) fn pairwise(
+    name: &'static str,
+    pred: &Tensor,
+    target: &Tensor,
+    pair: impl Pair,
+) -> Result<Tensor> {
     if pred.dims() != target.dims() || pred.dtype() != DType::F32 {
         bail!(
             "{name}: pred is {:?} {:?} and target {:?}, expected f32 of one shape",
@@ -71,18 +76,18 @@ pub(super) fn pairwise(name: &'static str, pred: &Tensor, target: &Tensor, pair:
 }
 
 /// Binary cross entropy of a logit and its derivative.
-pub(super) fn entropy(x: f32, t: f32) -> (f32, f32) {
+pub(in crate::models) fn entropy(x: f32, t: f32) -> (f32, f32) {
     (x.max(0.0) - x * t + (-x.abs()).exp().ln_1p(), sigmoid(x) - t)
 }
 
 /// Binary cross entropy of a probability and its derivative, with torch's bounds.
-pub(super) fn entropy_of_probability(p: f32, t: f32) -> (f32, f32) {
+pub(in crate::models) fn entropy_of_probability(p: f32, t: f32) -> (f32, f32) {
     let log = |v: f32| v.ln().max(-100.0);
     (-(t * log(p) + (1.0 - t) * log(1.0 - p)), (p - t) / (p * (1.0 - p)).max(1e-12))
 }
 
 /// The logistic function.
-pub(super) fn sigmoid(x: f32) -> f32 {
+pub(in crate::models) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 

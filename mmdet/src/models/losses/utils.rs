@@ -1,8 +1,13 @@
 //! What the losses share: mmdet's `losses/utils.py`.
 
 use candle_core::{Result, Tensor, bail};
+use mmcv::config::Node;
+use mmcv::nn::VarBuilder;
+use mmcv::registry::build_at;
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use crate::registry::LOSSES;
 
 /// How the element-wise loss becomes the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
@@ -33,6 +38,18 @@ pub trait Loss: Send + Sync {
         avg_factor: Option<f64>,
         reduction_override: Option<Reduction>,
     ) -> Result<Tensor>;
+
+    /// Enters what the loss remembers between passes into the `state_dict` at `vb`; most remember nothing.
+    fn register(&mut self, _: &VarBuilder) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The loss that `cfg` names, with what it remembers under `vb`'s child `key`.
+pub fn build_loss(key: &str, cfg: &Node, vb: &VarBuilder) -> mmcv::Result<Box<dyn Loss>> {
+    let mut loss = build_at(&LOSSES, key, cfg, ())?;
+    loss.register(&vb.pp(key))?;
+    Ok(loss)
 }
 
 /// Weights an element-wise loss and reduces it; mmdet's `weight_reduce_loss`.
@@ -55,6 +72,13 @@ pub fn weight_reduce_loss(
         (Reduction::Mean, None) => loss.sum_all()? / loss.elem_count() as f64,
         (Reduction::Mean, Some(factor)) => loss.sum_all()? / (factor + f64::from(f32::EPSILON)),
     }
+}
+
+/// 0 that `x` is part of: a branch without targets keeps its gradients, which are zeros then.
+///
+/// (candle takes a product with the number 0 out of the graph, so this multiplies by a tensor.)
+pub fn zero_loss(x: &Tensor) -> Result<Tensor> {
+    x.sum_all()? * Tensor::zeros((), x.dtype(), x.device())?
 }
 
 pub(super) fn one() -> f64 {

@@ -116,13 +116,13 @@ pub struct FpnConfig {
     pub init_cfg: Node,
 }
 
-fn minus_one() -> i64 {
+pub(super) fn minus_one() -> i64 {
     -1
 }
-fn nearest() -> UpsampleConfig {
+pub(super) fn nearest() -> UpsampleConfig {
     UpsampleConfig { mode: UpsampleMode::Nearest, scale_factor: None, align_corners: None }
 }
-fn xavier() -> Node {
+pub(super) fn xavier() -> Node {
     Node::from_json(r#"{"type": "Xavier", "layer": "Conv2d", "distribution": "uniform"}"#).expect("the default is JSON")
 }
 
@@ -191,12 +191,9 @@ impl Fpn {
     }
 }
 
-impl Neck for Fpn {
-    /// # Shapes
-    /// - `feats[l]`: `[B, in_channels[l], H_l, W_l]`, one per backbone level
-    /// - output `l` of `num_outs`: `[B, out_channels, H, W]` of backbone level `start_level + l`, halved (rounding up)
-    ///   for each level past the last
-    fn forward(&self, feats: &[Tensor], ctx: &Ctx) -> Result<Vec<Tensor>> {
+impl Fpn {
+    /// The laterals with the top-down path added: one for each used level.
+    pub(super) fn top_down(&self, feats: &[Tensor], ctx: &Ctx) -> Result<Vec<Tensor>> {
         if feats.len() != self.cfg.in_channels.len() {
             bail!("FPN: {} levels came in, in_channels names {}", feats.len(), self.cfg.in_channels.len());
         }
@@ -206,14 +203,28 @@ impl Neck for Fpn {
         for i in (1..laterals.len()).rev() {
             laterals[i - 1] = (&laterals[i - 1] + self.enlarge(&laterals[i], &laterals[i - 1])?)?;
         }
-        let (own, extra) = self.fpn_convs.split_at(laterals.len());
-        let mut outs = own.iter().zip(&laterals).map(|(c, x)| c.forward(x, ctx)).collect::<Result<Vec<_>>>()?;
+        Ok(laterals)
+    }
+
+    /// The output convolutions of the laterals.
+    pub(super) fn outputs(&self, laterals: &[Tensor], ctx: &Ctx) -> Result<Vec<Tensor>> {
+        self.fpn_convs.iter().zip(laterals).map(|(conv, x)| conv.forward(x, ctx)).collect()
+    }
+
+    /// Adds the levels past the backbone's.
+    pub(super) fn extend(
+        &self,
+        outs: &mut Vec<Tensor>,
+        feats: &[Tensor],
+        laterals: &[Tensor],
+        ctx: &Ctx,
+    ) -> Result<()> {
         let mut source = match self.cfg.add_extra_convs {
-            AddExtraConvs::OnInput => used[used.len() - 1].clone(),
+            AddExtraConvs::OnInput => feats[self.end - 1].clone(),
             AddExtraConvs::OnLateral => laterals[laterals.len() - 1].clone(),
             AddExtraConvs::OnOutput | AddExtraConvs::False => outs[outs.len() - 1].clone(),
         };
-        for (i, conv) in extra.iter().enumerate() {
+        for (i, conv) in self.fpn_convs[laterals.len()..].iter().enumerate() {
             if i > 0 && self.cfg.relu_before_extra_convs {
                 source = ops::relu(&source)?;
             }
@@ -224,6 +235,24 @@ impl Neck for Fpn {
             source = ops::max_pool2d(&source, [1, 1], [2, 2], [0, 0], false)?;
             outs.push(source.clone());
         }
+        Ok(())
+    }
+
+    /// Number of levels that come from the backbone.
+    pub(super) fn used_levels(&self) -> usize {
+        self.end - self.cfg.start_level
+    }
+}
+
+impl Neck for Fpn {
+    /// # Shapes
+    /// - `feats[l]`: `[B, in_channels[l], H_l, W_l]`, one per backbone level
+    /// - output `l` of `num_outs`: `[B, out_channels, H, W]` of backbone level `start_level + l`, halved (rounding up)
+    ///   for each level past the last
+    fn forward(&self, feats: &[Tensor], ctx: &Ctx) -> Result<Vec<Tensor>> {
+        let laterals = self.top_down(feats, ctx)?;
+        let mut outs = self.outputs(&laterals, ctx)?;
+        self.extend(&mut outs, feats, &laterals, ctx)?;
         Ok(outs)
     }
 }
