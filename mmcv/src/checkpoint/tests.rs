@@ -393,10 +393,10 @@ fn a_model_starts_from_its_init_cfgs() {
     let c = Checkpoint { state_dict: weights_of(&[("conv1.weight", 3)]), ..Checkpoint::default() };
     save(&path, &c).unwrap();
     let vb = VarBuilder::scratch();
-    let cfg = json!([{"type": "Constant", "val": 4}, {"type": "Pretrained", "checkpoint": path}]);
+    let cfg = json!([{"type": "Constant", "val": 4, "layer": "Conv2d"}, {"type": "Pretrained", "checkpoint": path}]);
     vb.pp("backbone").init_cfg(&crate::config::Node::from(cfg));
     for name in ["conv1.weight", "conv2.weight"] {
-        vb.pp("backbone").param(name, 3, Init::Const(0.0)).unwrap();
+        vb.pp("backbone").layer("Conv2d").param(name, 3, Init::Const(0.0)).unwrap();
     }
     let reports = init_model(vb.store(), &Sources::default()).unwrap();
     assert_eq!(reports[0].0, "backbone");

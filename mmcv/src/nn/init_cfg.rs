@@ -104,7 +104,7 @@ pub enum Initializer {
         /// Side.
         #[serde(default)]
         mode: FanMode,
-        /// `relu`, `leaky_relu`, `linear`, `sigmoid` or `tanh`.
+        /// As PyTorch's `calculate_gain` names them: `relu`, `leaky_relu`, `linear`, `conv2d`, `sigmoid`, `tanh`, `selu`, ...
         #[serde(default = "relu")]
         nonlinearity: String,
         /// Shape.
@@ -118,6 +118,9 @@ pub enum Initializer {
 impl Initializer {
     /// The distribution for a weight of `dims` (`[out, in / groups, ...]`).
     fn weight(&self, dims: &[usize]) -> std::result::Result<Init, String> {
+        if let (Self::Xavier { .. } | Self::Kaiming { .. } | Self::Caffe2Xavier {}, 0..2) = (self, dims.len()) {
+            return Err("Xavier, Kaiming and Caffe2Xavier need weights of 2 dimensions or more".into());
+        }
         let receptive: usize = dims.iter().skip(2).product();
         let fan_in = dims.get(1).copied().unwrap_or(1) * receptive;
         let fan_out = dims.first().copied().unwrap_or(1) * receptive;
@@ -136,8 +139,10 @@ impl Initializer {
                 let gain = match nonlinearity.as_str() {
                     "relu" => 2f64.sqrt(),
                     "leaky_relu" => (2.0 / (1.0 + a * a)).sqrt(),
-                    "linear" | "sigmoid" => 1.0,
+                    "linear" | "sigmoid" | "conv1d" | "conv2d" | "conv3d" | "conv_transpose1d" | "conv_transpose2d"
+                    | "conv_transpose3d" => 1.0,
                     "tanh" => 5.0 / 3.0,
+                    "selu" => 0.75,
                     other => return Err(format!("Kaiming: unknown nonlinearity '{other}'")),
                 };
                 let fan = if mode == FanMode::FanIn { fan_in } else { fan_out };
@@ -164,40 +169,55 @@ pub fn bias_init_with_prob(p: f64) -> f64 {
 /// Draws the parameters under `prefix` anew as `init_cfg` (a dict or a list of dicts) says.
 /// `None` changes nothing.
 ///
-/// A dict without `layer` and without `override` reaches every layer; with `layer`, those layers; an `override`
-/// (a dict or list with `name`) reaches the child of that name. `Pretrained` entries are left to the caller.
+/// As in mmcv, a dict reaches the layers that its `layer` names, and none without it; an `override` (a dict or list with
+/// `name`) reaches all layers of the child of that name. `Pretrained` entries are left to the caller.
 pub fn initialize(store: &ParamStore, prefix: &str, init_cfg: &Node) -> Result<()> {
+    initialize_with(store, prefix, init_cfg, &mut |_, _| Ok(()))
+}
+
+/// [`initialize`], with `pretrained` to load a `Pretrained` entry into the module of the given path.
+fn initialize_with(
+    store: &ParamStore,
+    prefix: &str,
+    init_cfg: &Node,
+    pretrained: &mut dyn FnMut(&str, &Node) -> Result<()>,
+) -> Result<()> {
     let cfgs = match &init_cfg.value {
         Value::Null => return Ok(()),
         Value::List(list) => list.as_slice(),
         _ => std::slice::from_ref(init_cfg),
     };
-    cfgs.iter().filter(|cfg| cfg.type_name() != Some("Pretrained")).try_for_each(|cfg| apply(store, prefix, cfg))
+    cfgs.iter().try_for_each(|cfg| apply(store, prefix, cfg, pretrained))
 }
 
 /// Applies every `init_cfg` that the modules of `store` asked for ([`super::VarBuilder::init_cfg`]), parents before
-/// children. `pretrained` loads a `Pretrained` entry into the module of the given path, whose children then keep what was loaded.
+/// children. `pretrained` loads a `Pretrained` entry into the module of the given path, whose children then keep what was
+/// loaded where the entry is all of the module's `init_cfg` (a list is followed by the children's own, as in mmcv).
 pub fn init_weights(store: &ParamStore, mut pretrained: impl FnMut(&str, &Node) -> Result<()>) -> Result<()> {
     let mut loaded: Vec<String> = Vec::new();
     for (prefix, init_cfg) in store.inits() {
-        if loaded.iter().any(|l| prefix.strip_prefix(l.as_str()).is_some_and(|rest| rest.starts_with('.'))) {
+        let inside = |l: &String| l.is_empty() || prefix.strip_prefix(l.as_str()).is_some_and(|r| r.starts_with('.'));
+        if loaded.iter().any(|l| *l != prefix && inside(l)) {
             continue;
         }
-        initialize(store, &prefix, &init_cfg)?;
-        let entries = init_cfg.as_list().unwrap_or(std::slice::from_ref(&init_cfg));
-        for entry in entries.iter().filter(|e| e.type_name() == Some("Pretrained")) {
-            pretrained(&prefix, entry)?;
-            loaded.push(prefix.clone());
+        initialize_with(store, &prefix, &init_cfg, &mut pretrained)?;
+        if init_cfg.type_name() == Some("Pretrained") {
+            loaded.push(prefix);
         }
     }
     Ok(())
 }
 
-fn apply(store: &ParamStore, prefix: &str, cfg: &Node) -> Result<()> {
-    let layers: Option<Vec<String>> = match cfg.get("layer") {
-        Some(node) if node.as_str().is_some() => Some(vec![node.parse()?]),
-        Some(node) if !node.is_null() => Some(node.parse().map_err(|e: Error| e.under("layer"))?),
-        _ => None,
+fn apply(
+    store: &ParamStore,
+    prefix: &str,
+    cfg: &Node,
+    pretrained: &mut dyn FnMut(&str, &Node) -> Result<()>,
+) -> Result<()> {
+    let layers: Vec<String> = match cfg.get("layer") {
+        Some(node) if node.as_str().is_some() => vec![node.parse()?],
+        Some(node) if !node.is_null() => node.parse().map_err(|e: Error| e.under("layer"))?,
+        _ => Vec::new(),
     };
     let overrides = match cfg.get("override").map(|o| (&o.value, o)) {
         Some((Value::List(list), _)) => list.clone(),
@@ -205,8 +225,10 @@ fn apply(store: &ParamStore, prefix: &str, cfg: &Node) -> Result<()> {
         Some((_, one)) => vec![one.clone()],
     };
     let plain = cfg.without("layer").without("override");
-    if layers.is_some() || overrides.is_empty() {
-        draw(store, prefix, layers.as_deref(), &plain)?;
+    if plain.type_name() == Some("Pretrained") {
+        pretrained(prefix, &plain)?;
+    } else {
+        draw(store, prefix, Some(&layers), &plain)?;
     }
     for o in overrides {
         let Some(name) = o.get("name").and_then(Node::as_str) else {
@@ -216,8 +238,18 @@ fn apply(store: &ParamStore, prefix: &str, cfg: &Node) -> Result<()> {
         if under(store, &child).is_empty() {
             return Err(o.error(format!("there is no module '{child}' to override")).under("override"));
         }
-        let own = o.without("name");
-        draw(store, &child, None, if own.type_name().is_some() { &own } else { &plain })?;
+        // `layer` has no say in an override.
+        let own = o.without("name").without("layer");
+        let own = match own.type_name() {
+            Some(_) => &own,
+            None if o.as_dict().is_some_and(|d| d.len() == 1) => &plain,
+            None => return Err(o.error("missing required field 'type'").under("override")),
+        };
+        if own.type_name() == Some("Pretrained") {
+            pretrained(&child, own)?;
+        } else {
+            draw(store, &child, None, own).map_err(|e| e.under("override"))?;
+        }
     }
     Ok(())
 }
@@ -239,24 +271,27 @@ fn draw(store: &ParamStore, prefix: &str, layers: Option<&[String]>, cfg: &Node)
     for param in under(store, prefix).iter().filter(|p| p.trainable_kind() && matches(p.layer(), layers)) {
         let leaf = param.name().rsplit('.').next().unwrap_or_default();
         let init = match leaf {
-            "weight" => init.weight(param.shape().dims()).map_err(|e| cfg.error(e))?,
+            "weight" => init.weight(param.shape().dims()).map_err(|e| cfg.error(format!("{}: {e}", param.name())))?,
             "bias" => Init::Const(bias),
             _ => continue,
         };
-        // A norm's weight has one dimension: distributions by fan don't apply there, as in PyTorch.
-        if leaf == "weight" && param.shape().rank() < 2 && layers.is_none() && !matches!(init, Init::Const(_)) {
-            continue;
-        }
         store.reset(param, init)?;
     }
     Ok(())
 }
 
+/// Whether a layer is of one of the named classes, or their direct base (`_BatchNorm`, `_ConvNd`); all are without names.
 fn matches(layer: &str, layers: Option<&[String]>) -> bool {
     let Some(layers) = layers else { return true };
     let norm =
         |name: &str| matches!(name, "_BatchNorm" | "BatchNorm2d" | "BatchNorm1d" | "BatchNorm3d" | "SyncBatchNorm");
-    layers.iter().any(|l| l == layer || (norm(l) && norm(layer)))
+    let base = match layer {
+        "Conv1d" | "Conv2d" | "Conv3d" => "_ConvNd",
+        "ConvTranspose1d" | "ConvTranspose2d" | "ConvTranspose3d" => "_ConvTransposeNd",
+        "InstanceNorm1d" | "InstanceNorm2d" | "InstanceNorm3d" => "_InstanceNorm",
+        _ => "",
+    };
+    layers.iter().any(|l| l == layer || l == base || (norm(l) && norm(layer)))
 }
 
 impl Param {
@@ -322,8 +357,87 @@ mod tests {
         assert_eq!(moments(&s, "m.bn.weight"), (1.0, 0.0));
     }
 
+    /// What mmcv's `initialize` leaves as it was and what it changes.
+    #[test]
+    fn without_a_layer_only_overrides_are_reached() {
+        let s = init(r#"{"type": "Constant", "val": 1}"#).unwrap();
+        assert!(s.all().iter().all(|p| moments(&s, p.name()) == (9.0, 0.0)));
+        let s = init(
+            r#"{"type": "Constant", "val": 1, "bias": 2, "override": [{"name": "a"},
+                {"type": "Uniform", "a": 3, "b": 4, "name": "bn", "layer": "Linear"}]}"#,
+        )
+        .unwrap();
+        let means = ["m.a.weight", "m.a.bias", "m.head.weight", "m.fc.bias"].map(|n| moments(&s, n).0);
+        assert_eq!(means, [1.0, 2.0, 9.0, 9.0]);
+        // A norm's weights are drawn as any others.
+        assert!((3.0..4.0).contains(&moments(&s, "m.bn.weight").0));
+        let s = init(r#"{"type": "Constant", "val": 1, "layer": ["_ConvNd", "BatchNorm2d"]}"#).unwrap();
+        assert_eq!(["m.head.weight", "m.fc.weight", "m.bn.weight"].map(|n| moments(&s, n).0), [1.0, 9.0, 1.0]);
+    }
+
+    #[test]
+    fn all_kinds_draw_what_they_say() {
+        // (init_cfg, mean and deviation of a 64x32x3x3 weight) by the formulas of torch.nn.init
+        let (fan_in, fan_out) = (32.0 * 9.0, 64.0 * 9.0);
+        for (json, mean, std) in [
+            (r#"{"type": "Constant", "val": 0.5"#, 0.5, 0.0),
+            (r#"{"type": "Xavier", "gain": 2"#, 0.0, 2.0 * (2.0f64 / (fan_in + fan_out)).sqrt()),
+            (r#"{"type": "Normal", "mean": 1, "std": 0.1"#, 1.0, 0.1),
+            // The deviation of a standard normal cut at -1 and 1.
+            (r#"{"type": "TruncNormal", "std": 0.5, "a": -0.5, "b": 0.5"#, 0.0, 0.5 * 0.539_56),
+            (r#"{"type": "Uniform", "a": 1, "b": 3"#, 2.0, 2.0 / 12f64.sqrt()),
+            (
+                r#"{"type": "Kaiming", "mode": "fan_in", "nonlinearity": "leaky_relu", "a": 1"#,
+                0.0,
+                (1.0 / fan_in).sqrt(),
+            ),
+            (r#"{"type": "Kaiming", "nonlinearity": "selu", "distribution": "uniform""#, 0.0, 0.75 / fan_out.sqrt()),
+            (r#"{"type": "Caffe2Xavier""#, 0.0, (1.0 / fan_in).sqrt()),
+        ] {
+            let s = init(&format!(r#"{json}, "layer": "Conv2d", "bias_prob": 0.25}}"#)).unwrap();
+            let (m, d) = moments(&s, "m.a.weight");
+            assert!((m - mean).abs() < 0.03 * std + 1e-6, "{json}: mean {m}");
+            assert!((d - std).abs() <= 0.02 * std + 1e-6, "{json}: deviation {d}, expected {std}");
+            assert!((moments(&s, "m.a.bias").0 + 3f64.ln()).abs() < 1e-6, "{json}");
+        }
+    }
+
+    #[test]
+    fn checkpoints_come_in_their_turn() {
+        let vb = VarBuilder::scratch();
+        let tell = |json: &str| Node::from_json(json).unwrap();
+        vb.pp("a").init_cfg(&tell(
+            r#"{"type": "Pretrained", "checkpoint": "x", "override": {"type": "Constant", "val": 5, "name": "n"}}"#,
+        ));
+        vb.pp("b").init_cfg(&tell(
+            r#"[{"type": "Pretrained", "checkpoint": "y"}, {"type": "Constant", "val": 3, "layer": "Conv2d"}]"#,
+        ));
+        for name in ["a.n", "a.o", "b.n", "ab.n"] {
+            let at = vb.pp(name).layer("Conv2d");
+            at.init_cfg(&tell(r#"{"type": "Constant", "val": 7, "layer": "Conv2d"}"#));
+            at.param("weight", &[1, 1, 1, 1][..], Init::Const(9.0)).unwrap();
+        }
+        let store = vb.store();
+        let mut asked = Vec::new();
+        init_weights(store, |path, cfg| {
+            asked.push(format!("{path} {}", cfg.get("checkpoint").unwrap().as_str().unwrap()));
+            let named = store.all().into_iter().filter(|p| p.name().starts_with(&format!("{path}.")));
+            named.for_each(|p| store.reset(&p, Init::Const(1.0)).unwrap());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(asked, ["a x", "b y"]);
+        // Children keep what a lone Pretrained loaded, not what a list did.
+        let values = ["a.n", "a.o", "b.n", "ab.n"].map(|n| moments(store, &format!("{n}.weight")).0);
+        assert_eq!(values, [5.0, 1.0, 7.0, 7.0]);
+    }
+
     #[test]
     fn errors_name_the_field() {
+        let e = init(r#"{"type": "Normal", "override": {"std": 1, "name": "head"}}"#).unwrap_err().to_string();
+        assert!(e.contains("override: missing required field 'type'"), "{e}");
+        let e = init(r#"{"type": "Kaiming", "layer": "_BatchNorm"}"#).unwrap_err().to_string();
+        assert!(e.contains("m.bn.weight: Xavier, Kaiming"), "{e}");
         let e = init(r#"{"type": "Norml", "layer": "Conv2d"}"#).unwrap_err().to_string();
         assert!(e.contains("did you mean 'Normal'"), "{e}");
         let e = init(r#"{"type": "Normal", "override": {"type": "Normal", "name": "haed"}}"#).unwrap_err().to_string();
