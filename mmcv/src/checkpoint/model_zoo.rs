@@ -36,7 +36,7 @@ pub struct Sources {
 }
 
 impl Default for Sources {
-    /// From the environment: folders in `MMRS_PRETRAINED` (separated as in `PATH`), the cache in `MMRS_CACHE` or where
+    /// From the environment: folders in `MMRS_PRETRAINED` (separated as in `PATH`), the cache as the settings say (`MMRS_CACHE`) or where
     /// PyTorch keeps its own (`$TORCH_HOME/hub/checkpoints`, `~/.cache/torch/hub/checkpoints`); downloads unless
     /// `MMRS_OFFLINE` is set.
     fn default() -> Self {
@@ -50,7 +50,7 @@ impl Default for Sources {
         };
         Self {
             folders: var("MMRS_PRETRAINED").map(|v| std::env::split_paths(&v).collect()).unwrap_or_default(),
-            cache: var("MMRS_CACHE").map_or_else(torch, PathBuf::from),
+            cache: crate::cli::settings().ok().and_then(|s| s.cache.clone()).unwrap_or_else(torch),
             download: var("MMRS_OFFLINE").is_none(),
         }
     }

@@ -60,8 +60,7 @@ pub fn run(args: &Args) -> Result<()> {
         Command::Dump { file, format, cfg_options } => {
             let config = read(file, cfg_options)?;
             match format {
-                Format::Json => serde_json::to_string_pretty(&config.root)
-                    .map_err(|e| config.root.error(format!("can't be written as JSON: {e}")))?,
+                Format::Json => config.root.to_json(true),
                 Format::Toml => toml::to_string(&without_nulls(&config.root))
                     .map_err(|e| config.root.error(format!("can't be written as TOML: {e}")))?,
             }
@@ -102,8 +101,7 @@ fn explain(config: &Config, key: &str) -> Result<String> {
             did_you_mean(missing, names)
         )));
     };
-    let value = serde_json::to_string(node).unwrap_or_default();
-    let mut text = format!("{key} = {value}\n  set at {}", node.origin);
+    let mut text = format!("{key} = {}\n  set at {}", node.to_json(false), node.origin);
     let mut origin = &node.origin;
     while let Some(old) = &origin.over {
         text += &format!("\n  over {}, set at {}", old.value, old.origin);
@@ -114,9 +112,7 @@ fn explain(config: &Config, key: &str) -> Result<String> {
 
 fn diff(path: &str, a: &Node, b: &Node, lines: &mut Vec<String>) {
     let join = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-    let show = |sign, path: &str, n: &Node| {
-        format!("{sign} {path} = {}  ({})", serde_json::to_string(n).unwrap_or_default(), n.origin)
-    };
+    let show = |sign, path: &str, n: &Node| format!("{sign} {path} = {}  ({})", n.to_json(false), n.origin);
     match (&a.value, &b.value) {
         (Value::Dict(x), Value::Dict(y)) => {
             for (key, node) in x {

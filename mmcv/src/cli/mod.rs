@@ -6,6 +6,7 @@ mod memory;
 mod modules;
 mod run_args;
 mod say;
+mod settings;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use crate::registry;
 pub use memory::keep_pages;
 pub use run_args::{ConfigArgs, TrainArgs, parse_device};
 pub use say::say;
+pub use settings::{Settings, default_device, settings};
 
 #[derive(Parser)]
 #[command(disable_help_subcommand = true, arg_required_else_help = true)]
@@ -62,7 +64,7 @@ pub fn main(name: &'static str, about: &'static str, own: &[TaskCommand]) -> Exi
         .try_init();
     let commands = Args::command().name(name).about(about).subcommands(own.iter().map(|c| (c.command)()));
     let matches = commands.get_matches();
-    let done = registry::check_unique().and_then(|()| {
+    let done = registry::check_unique().and_then(|()| settings::apply()).and_then(|()| {
         let own = matches.subcommand().and_then(|(chosen, arguments)| {
             own.iter().find(|c| (c.command)().get_name() == chosen).map(|c| (c, arguments))
         });

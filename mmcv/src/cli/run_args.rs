@@ -56,7 +56,7 @@ pub struct TrainArgs {
     #[arg(long)]
     pub deterministic: bool,
     /// `cpu` or `cuda:N`.
-    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    #[arg(long, default_value_t = super::default_device(), value_name = "DEVICE")]
     pub device: String,
 }
 

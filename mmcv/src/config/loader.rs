@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 
 use super::merge::merge;
 use super::node::{Node, Origin, Value};
-use super::{options, python};
+use super::{lined, options, python};
 use crate::error::{Error, Result};
 
 /// Marks `{{_base_.key}}` until the bases are read.
@@ -64,12 +64,8 @@ fn load(path: &Path, chain: &mut Vec<PathBuf>, asked: &Origin) -> Result<Node> {
         "py" => python::evaluate(&marked, &name)?,
         "toml" => from_toml(&marked, &name)
             .map_err(|e| fail(at(line_of(&marked, e.span().map_or(0, |s| s.start))), e.message().to_owned()))?,
-        "json" => serde_json::from_str::<serde_json::Value>(&marked)
-            .map(|v| placed(v.into(), &at(0)))
-            .map_err(|e| fail(at(u32::try_from(e.line()).unwrap_or(0)), e.to_string()))?,
-        "yaml" | "yml" => serde_saphyr::from_str::<serde_json::Value>(&marked)
-            .map(|v| placed(v.into(), &at(0)))
-            .map_err(|e| fail(at(0), e.to_string()))?,
+        "json" => lined::from_json(&marked, &name).map_err(|(line, message)| fail(at(line), message))?,
+        "yaml" | "yml" => lined::from_yaml(&marked, &name).map_err(|(line, message)| fail(at(line), message))?,
         other => return Err(fail(at(0), format!("'.{other}' is no config (known: .py, .toml, .yaml, .yml, .json)"))),
     };
     let Some(dict) = node.as_dict_mut() else { return Err(fail(at(1), "a config is a dict".into())) };
@@ -192,16 +188,6 @@ fn substitute(node: &mut Node, base: &Node) -> Result<()> {
     }
 }
 
-fn placed(mut node: Node, origin: &Origin) -> Node {
-    node.origin = origin.clone();
-    match &mut node.value {
-        Value::Dict(d) => d.values_mut().for_each(|v| *v = placed(std::mem::take(v), origin)),
-        Value::List(l) => l.iter_mut().for_each(|v| *v = placed(std::mem::take(v), origin)),
-        _ => {}
-    }
-    node
-}
-
 /// A TOML text with the line of every value.
 fn from_toml(text: &str, name: &Arc<str>) -> Result<Node, toml::de::Error> {
     let value: toml::Value = toml::from_str(text)?;
@@ -315,6 +301,37 @@ mod tests {
     }
 
     #[test]
+    fn json_and_yaml_values_know_their_lines() {
+        let json =
+            "{\n \"a\": 1, \"m\": {\n  \"depth\": 50,\n  \"l\": [1,\n   {\"x\": -Infinity}, NaN, \"q\\\"] }\"]\n }\n}";
+        let config = read(&[("t.json", json)]).unwrap();
+        let line = |key: &str| config.root.at(key).unwrap().origin.line;
+        assert_eq!(["a", "m", "m.depth", "m.l.0", "m.l.1.x", "m.l.3"].map(line), [2, 2, 3, 4, 5, 5]);
+        assert_eq!(config.root.at("m.l.1.x").unwrap().as_f64(), Some(f64::NEG_INFINITY));
+        assert!(config.root.at("m.l.2").unwrap().as_f64().unwrap().is_nan());
+        assert_eq!(config.root.at("m.l.3").unwrap().as_str(), Some("q\"] }"));
+        let yaml = "a: 1\nm:\n  depth: 50\n  l:\n    - 1\n    - {x: .inf}\n  none: null\n";
+        let config = read(&[("t.yaml", yaml)]).unwrap();
+        let line = |key: &str| config.root.at(key).unwrap().origin.line;
+        assert_eq!(["a", "m.depth", "m.l.0", "m.l.1.x", "m.none"].map(line), [1, 3, 5, 6, 7]);
+        let e = read(&[
+            ("t.toml", "_base_ = [\"a.json\", \"b.yaml\"]"),
+            ("a.json", "{\n\"x\": 1}"),
+            ("b.yaml", "\n\nx: 2"),
+        ]);
+        let e = e.unwrap_err().to_string();
+        assert!(e.contains("a.json:2 and ") && e.contains("b.yaml:3"), "{e}");
+    }
+
+    #[test]
+    fn non_finite_floats_are_written_as_python_writes_them() {
+        let config = read(&[("t.toml", "a = [inf, -inf, nan, 1.5]\nb = \"Infinity\"")]).unwrap();
+        let text = r#"{"a":[Infinity,-Infinity,NaN,1.5],"b":"Infinity"}"#;
+        assert_eq!(config.root.to_json(false), text);
+        assert_eq!(read(&[("t.json", text)]).unwrap().root.to_json(false), text);
+    }
+
+    #[test]
     fn a_value_knows_what_it_replaced() {
         let files = [
             ("t.py", "_base_ = 'b.toml'\nm = dict(\n  depth=18)\nn = dict(_delete_=True, y=1)"),
@@ -330,21 +347,31 @@ mod tests {
             chain.push(format!("{} {}", old.value, file.rsplit('/').next().unwrap()));
             origin = &old.origin;
         }
-        assert_eq!(chain, ["18 t.py:3", "50 b.toml:3", "101 c.json"]);
+        assert_eq!(chain, ["18 t.py:3", "50 b.toml:3", "101 c.json:1"]);
         assert_eq!(config.root.at("n").unwrap().origin.over.as_ref().unwrap().value, r#"{"x":1}"#);
         assert!(config.root.at("m.type").unwrap().origin.over.is_none());
     }
 
     #[test]
     fn bad_files_are_errors_that_name_file_and_line() {
-        let cases: [(&[(&str, &str)], &str); 9] = [
+        let cases: [(&[(&str, &str)], &str); 12] = [
             (&[("t.py", "_base_ = 't.py'")], "circular _base_"),
             (&[("t.py", "\n_base_ = 'none.py'")], "t.py:2: base"),
             (&[("t.py", "_base_ = ['a.py', 'b.py']"), ("a.py", "x = 1"), ("b.py", "x = 2")], "two bases set 'x'"),
             (&[("t.py", "_base_ = 'b.py'\na = dict(x=1)"), ("b.py", "a = 1")], "a dict can't be merged into an int"),
             (&[("t.toml", "a = 1\nb = = 2")], "t.toml:2"),
             (&[("t.json", "{\n\"a\": }")], "t.json:2"),
-            (&[("t.yaml", "a: [1")], "t.yaml"),
+            (&[("t.yaml", "a: 1\nb: [1")], "t.yaml:2"),
+            (&[("t.yaml", "\n_base_: none.py")], "t.yaml:2: base"),
+            (&[("t.json", "{\n\"_base_\": \"t.json\"}")], "t.json:2: circular _base_"),
+            (
+                &[
+                    ("t.toml", "\n_base_ = [\"a.json\", \"b.yaml\"]"),
+                    ("a.json", "{\n\"x\": 1}"),
+                    ("b.yaml", "\n\nx: 2"),
+                ],
+                "t.toml:2: two bases set 'x': ",
+            ),
             (&[("t.ini", "a = 1")], "'.ini' is no config"),
             (&[("t.py", "_base_ = 'b.py'\na = {{_base_.y}}"), ("b.py", "x = 1")], "no base sets 'y'"),
         ];

@@ -1,10 +1,12 @@
 //! Configs: a tree of [`Node`]s in which every value knows the file and line that set it.
 
 mod de;
+mod lined;
 mod loader;
 mod merge;
 mod node;
 mod options;
+mod provider;
 mod python;
 
 pub use de::from_node;

@@ -214,6 +214,38 @@ impl Node {
         }
     }
 
+    /// It as JSON, with `NaN`, `Infinity` and `-Infinity` for floats that are not finite, as Python writes them.
+    pub fn to_json(&self, pretty: bool) -> String {
+        let text = |node: &Node| {
+            if pretty { serde_json::to_string_pretty(node) } else { serde_json::to_string(node) }.unwrap_or_default()
+        };
+        match self.marked() {
+            None => text(self),
+            Some(marked) => crate::fileio::unmark_text(&text(&marked)),
+        }
+    }
+
+    /// A copy with marked text for floats that are not finite; none without such floats.
+    fn marked(&self) -> Option<Node> {
+        fn finite(node: &Node) -> bool {
+            match &node.value {
+                Value::Float(f) => f.is_finite(),
+                Value::List(l) => l.iter().all(finite),
+                Value::Dict(d) => d.values().all(finite),
+                _ => true,
+            }
+        }
+        fn mark(node: &Node) -> Node {
+            match &node.value {
+                Value::Float(f) if !f.is_finite() => crate::fileio::marked_float(*f).into(),
+                Value::List(l) => Value::List(l.iter().map(mark).collect()).into(),
+                Value::Dict(d) => Value::Dict(d.iter().map(|(k, v)| (k.clone(), mark(v))).collect()).into(),
+                other => other.clone().into(),
+            }
+        }
+        (!finite(self)).then(|| mark(self))
+    }
+
     /// Reads it into `T`; an error names file, line, dotted key and what is allowed.
     pub fn parse<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
         super::from_node(self)
@@ -221,7 +253,7 @@ impl Node {
 
     /// Remembers that this node replaces `old`.
     pub(super) fn replaces(&mut self, old: &Node) {
-        let mut value = serde_json::to_string(old).unwrap_or_default();
+        let mut value = old.to_json(false);
         if value.chars().count() > 80 {
             value = value.chars().take(77).chain("...".chars()).collect();
         }

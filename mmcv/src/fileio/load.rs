@@ -79,7 +79,7 @@ pub fn load_bytes(bytes: &[u8], format: Format) -> Result<Data, String> {
             let marked = if has_bare_floats(bytes) { mark(text) } else { text.into() };
             serde_json::from_str(&marked).map_err(|e| e.to_string())
         }
-        Format::Yaml => serde_saphyr::from_str(text()?).map_err(|e| e.to_string()),
+        Format::Yaml => serde_saphyr::from_str_with_options(text()?, yaml_options()).map_err(|e| e.to_string()),
         Format::Toml => toml::from_str(text()?).map_err(|e| e.to_string()),
         Format::Pickle => {
             let mut heap = pickle::Heap::default();
@@ -92,6 +92,11 @@ pub fn load_bytes(bytes: &[u8], format: Format) -> Result<Data, String> {
         Format::Npy => npy::read_npy(bytes).map(Data::Array),
         Format::Npz => npy::read_npz(bytes),
     }
+}
+
+/// How YAML is read: `.inf` and `.nan` are floats, as PyYAML has them.
+pub(crate) fn yaml_options() -> serde_saphyr::Options {
+    serde_saphyr::options! { non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::PassThrough }
 }
 
 /// Writes `data` through `client`'s backend, in the format of the extension.
@@ -189,6 +194,18 @@ const BARE: [(&str, &str, f64); 3] = [
     ("Infinity", "\u{1}inf", f64::INFINITY),
     ("NaN", "\u{1}nan", f64::NAN),
 ];
+
+/// The text that stands for a float that is not finite.
+pub(crate) fn marked_float(f: f64) -> &'static str {
+    BARE.iter().find(|(_, _, b)| b.total_cmp(&f).is_eq()).map_or(BARE[2].1, |(_, mark, _)| *mark)
+}
+
+/// A JSON text with Python's names in place of marked text.
+pub(crate) fn unmark_text(text: &str) -> String {
+    BARE.iter().fold(text.to_owned(), |text, (name, stands, _)| {
+        text.replace(&serde_json::to_string(stands).unwrap_or_default(), name)
+    })
+}
 
 fn has_bare_floats(bytes: &[u8]) -> bool {
     [&b"NaN"[..], b"Infinity"].iter().any(|word| bytes.windows(word.len()).any(|w| w == *word))

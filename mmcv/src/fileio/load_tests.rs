@@ -169,9 +169,9 @@ fn json_has_pythons_floats() {
 
 #[test]
 fn yaml_and_toml_are_read_and_written() {
-    let d = load_bytes(b"a: 1\nb: [x, 2.5, null, true]\n3: why\n", Format::Yaml).unwrap();
+    let d = load_bytes(b"a: 1\nb: [x, 2.5, null, .inf]\n3: why\n", Format::Yaml).unwrap();
     assert_eq!(d.as_dict().unwrap()[&Key::Int(3)], "why".into());
-    assert_eq!(d.get("b").unwrap().as_list().unwrap()[1..], [2.5.into(), Data::None, true.into()]);
+    assert_eq!(d.get("b").unwrap().as_list().unwrap()[1..], [2.5.into(), Data::None, f64::INFINITY.into()]);
     assert_eq!(load_bytes(&dump_bytes(&d, Format::Yaml).unwrap(), Format::Yaml).unwrap(), d);
     let d = load_bytes(b"a = 1\nday = 2020-07-01\n[t]\nx = [1.5, inf]\n", Format::Toml).unwrap();
     assert_eq!(d.get("day"), Some(&"2020-07-01".into()));

@@ -17,4 +17,5 @@ pub use client::{FileClient, FileClientConfig};
 pub use data::{Data, Key};
 pub use lines::{DictValue, dict_from_file, list_from_file};
 pub use load::{Format, dump, dump_bytes, dump_file, load, load_as, load_bytes};
+pub(crate) use load::{mark as mark_bare_floats, marked_float, unmark_text, yaml_options};
 pub use ndarray::{NdArray, NdType};

@@ -27,7 +27,7 @@ struct InferArgs {
     #[arg(long, default_value_t = 0.3)]
     score_thr: f32,
     /// `cpu` or `cuda:N`.
-    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    #[arg(long, default_value_t = mmcv::cli::default_device(), value_name = "DEVICE")]
     device: String,
 }
 

@@ -132,7 +132,7 @@ fn sampler(dataset: &dyn DetDataset, cfg: &LoaderConfig, infinite: bool, seed: u
 
 /// Puts the config's text and the classes where checkpoints and logs take them from.
 fn describe(mut options: RunnerOptions, config: &Config, dataset: &dyn DetDataset) -> RunnerOptions {
-    let text = serde_json::to_string_pretty(&config.root).unwrap_or_default();
+    let text = config.root.to_json(true);
     options.meta.insert("config".into(), text.into());
     options.meta.insert("CLASSES".into(), dataset.classes().into());
     options.meta.insert("mmdet_version".into(), env!("CARGO_PKG_VERSION").into());
