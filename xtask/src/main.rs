@@ -24,12 +24,14 @@ cargo xtask <command> <framework> [arguments]
   test       evaluate a checkpoint: `cargo xtask test mmdet CONFIG CHECKPOINT --eval bbox`
   infer      detect in images: `cargo xtask infer mmdet CONFIG CHECKPOINT IMAGE... --out DIR`
   golden     compare a model with the numbers of the Python original
+  bench      time a detector: images a second by stage, peak memory
   modules    what a config's `type` may name, with fields and defaults
   config     dump, explain or diff configs
   shapes     make the small detection data set
   <command>  any other command of the framework's binary (`cargo xtask help mmdet`)
 
 Frameworks: mmdet
+MMRS_FEATURES=opencv builds the image backend `opencv` in.
 ";
 
 const FRAMEWORKS: [&str; 1] = ["mmdet"];
@@ -67,7 +69,8 @@ fn main() -> ExitCode {
 fn framework(command: &str, name: &str, rest: &[&str]) -> ExitCode {
     let command = if command == "help" { "--help" } else { command };
     let run = setup::needed().and_then(|()| {
-        let cargo = ["run", "--quiet", "--release", "--package", name, "--", command];
+        let features = setup::features()?;
+        let cargo = ["run", "--quiet", "--release", "--package", name, "--features", features.as_str(), "--", command];
         Command::new(cargo_path()).args(cargo).args(rest).status().context("cargo can't be started")
     });
     match run {

@@ -17,6 +17,8 @@ struct Tool {
     packages: &'static [&'static str],
     /// Whether a build fails without it.
     needed: bool,
+    /// The cargo feature that uses it.
+    feature: Option<&'static str>,
 }
 
 const TOOLS: [Tool; 6] = [
@@ -26,6 +28,7 @@ const TOOLS: [Tool; 6] = [
         probe: &["cmake", "--version"],
         packages: &["cmake"],
         needed: true,
+        feature: None,
     },
     Tool {
         name: "nasm",
@@ -33,13 +36,15 @@ const TOOLS: [Tool; 6] = [
         probe: &["nasm", "--version"],
         packages: &["nasm"],
         needed: true,
+        feature: None,
     },
     Tool {
         name: "OpenCV",
-        gives: "nothing yet: images are read by libjpeg-turbo and pure Rust",
-        probe: &["pkg-config", "--exists", "opencv4"],
+        gives: "the image backend `opencv`",
+        probe: &["sh", "-c", "pkg-config --exists opencv4 && clang --version"],
         packages: &["libopencv-dev", "clang", "libclang-dev"],
         needed: false,
+        feature: Some("opencv"),
     },
     Tool {
         name: "FFmpeg",
@@ -47,6 +52,7 @@ const TOOLS: [Tool; 6] = [
         probe: &["pkg-config", "--exists", "libavcodec"],
         packages: &["libavcodec-dev", "libavformat-dev", "libswscale-dev", "libavutil-dev"],
         needed: false,
+        feature: None,
     },
     Tool {
         name: "MPI",
@@ -54,6 +60,7 @@ const TOOLS: [Tool; 6] = [
         probe: &["mpicc", "--version"],
         packages: &["libopenmpi-dev", "openmpi-bin"],
         needed: false,
+        feature: None,
     },
     Tool {
         name: "CUDA",
@@ -61,6 +68,7 @@ const TOOLS: [Tool; 6] = [
         probe: &["nvcc", "--version"],
         packages: &[],
         needed: false,
+        feature: None,
     },
 ];
 
@@ -68,6 +76,21 @@ fn there(tool: &Tool) -> bool {
     tool.probe
         .split_first()
         .is_some_and(|(program, args)| Command::new(program).args(args).output().is_ok_and(|o| o.status.success()))
+}
+
+/// The cargo features that `MMRS_FEATURES` asks for (`MMRS_FEATURES=opencv`), once what they need is there.
+pub fn features() -> Result<String> {
+    let asked = std::env::var("MMRS_FEATURES").unwrap_or_default();
+    for feature in asked.split(',').map(str::trim).filter(|f| !f.is_empty()) {
+        let Some(tool) = TOOLS.iter().find(|t| t.feature == Some(feature)) else {
+            let known: Vec<&str> = TOOLS.iter().filter_map(|t| t.feature).collect();
+            bail!("MMRS_FEATURES: '{feature}' is no feature (known: {})", known.join(", "));
+        };
+        if !there(tool) {
+            install(&[tool])?;
+        }
+    }
+    Ok(asked)
 }
 
 /// Installs what a build needs and lacks; says what is missing where it may not.
@@ -83,7 +106,8 @@ pub fn report(all: bool) -> Result<()> {
         let here = there(tool);
         let word = if here { "there  " } else { "missing" };
         let need = if tool.needed { "needed" } else { "optional" };
-        println!("{word}  {:<7} {need:<9} {}", tool.name, tool.gives);
+        let how = tool.feature.map_or_else(String::new, |f| format!(" (off; MMRS_FEATURES={f} builds it in)"));
+        println!("{word}  {:<7} {need:<9} {}{how}", tool.name, tool.gives);
         if !here && (tool.needed || all) {
             wanted.push(tool);
         }

@@ -63,7 +63,8 @@ pub fn imfrombytes_of(
     order: ChannelOrder,
     backend: Option<ImageBackend>,
 ) -> Result<Image> {
-    decode(bytes, flag, order, backend.unwrap_or_default()).map_err(|message| Error::data(path, message))
+    decode(bytes, flag, order, backend.unwrap_or_else(super::current_backend))
+        .map_err(|message| Error::data(path, message))
 }
 
 /// Decodes an image. As in mmcv 1.7.2, `order` is heeded by cv2's backend for [`ColorFlag::Color`] alone:
@@ -89,6 +90,12 @@ fn decode(bytes: &[u8], flag: ColorFlag, order: ChannelOrder, backend: ImageBack
         }
         ImageBackend::Tifffile if format != ImageFormat::Tiff => {
             return Err("the backend 'tifffile' reads TIFF alone".into());
+        }
+        ImageBackend::Opencv => {
+            #[cfg(feature = "opencv")]
+            return super::opencv::decode(bytes, format, flag, order);
+            #[cfg(not(feature = "opencv"))]
+            return Err(super::backend::WITHOUT_OPENCV.into());
         }
         _ => {}
     }
@@ -281,6 +288,8 @@ mod tests {
         assert!(message(&png, ColorFlag::Color, ImageBackend::Turbojpeg).contains("JPEG alone"));
         assert!(message(&jpeg, ColorFlag::Unchanged, ImageBackend::Turbojpeg).contains("'grayscale' alone"));
         assert!(message(&png, ColorFlag::Color, ImageBackend::Tifffile).contains("TIFF alone"));
+        #[cfg(not(feature = "opencv"))]
+        assert!(message(&png, ColorFlag::Color, ImageBackend::Opencv).contains("cargo feature `opencv`"));
     }
 
     #[test]

@@ -46,6 +46,10 @@ fn encode(image: &Image, extension: &str) -> Result<Vec<u8>, String> {
     if h == 0 || w == 0 {
         return Err(format!("can't write an image of {h}x{w} pixels"));
     }
+    #[cfg(feature = "opencv")]
+    if super::current_backend() == super::ImageBackend::Opencv {
+        return super::opencv::encode(image, extension);
+    }
     match image.pixels() {
         Pixels::U8(v) if format == ImageFormat::Jpeg => jpeg(v, h, w, c),
         Pixels::U8(v) => {

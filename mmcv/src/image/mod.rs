@@ -3,6 +3,7 @@
 //! Each operation's doc says how near it is to the original; the goldens under `tests/golden/image` hold it to that.
 //! All run on the calling thread: the loader's workers are what runs in parallel.
 
+mod backend;
 mod clahe;
 mod colorspace;
 mod decode;
@@ -14,6 +15,8 @@ mod golden;
 mod jpeg;
 mod layout;
 mod normalize;
+#[cfg(feature = "opencv")]
+mod opencv;
 mod options;
 mod orientation;
 mod palette;
@@ -23,6 +26,7 @@ mod simd;
 mod types;
 mod warp;
 
+pub use backend::{current_backend, use_backend};
 pub use clahe::clahe;
 pub use colorspace::{
     bgr2gray, bgr2hls, bgr2hsv, bgr2rgb, bgr2ycbcr, gray2bgr, hls2bgr, hsv2bgr, rgb2bgr, rgb2gray, rgb2ycbcr,

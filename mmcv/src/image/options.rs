@@ -58,6 +58,8 @@ pub enum ImageBackend {
     Tifffile,
     /// cv2's conventions with decoders in Rust alone; JPEG differs from cv2 by some levels.
     Image,
+    /// OpenCV itself, under the cargo feature `opencv`.
+    Opencv,
 }
 
 /// `interpolation`, with cv2's meaning of each name.

@@ -25,6 +25,10 @@ pub fn imresize(image: &Image, size: (usize, usize), interpolation: Interpolatio
     if (ow, oh) == (w, h) {
         return Ok(image.clone());
     }
+    #[cfg(feature = "opencv")]
+    if super::current_backend() == super::ImageBackend::Opencv {
+        return super::opencv::resize(image, size, interpolation).map_err(Error::Run);
+    }
     let geometry = Geometry::new((w, h), size, c);
     let pixels = match image.pixels() {
         Pixels::U8(v) => Pixels::U8(match geometry.method(interpolation) {
