@@ -93,6 +93,25 @@ pub fn load_state_dict(
         }
         report.loaded.push(name);
     }
+    let settled = {
+        // A checkpoint whose batch norms were fused into the convolutions.
+        let renamed = |key: &str| patterns.iter().fold(key.to_owned(), |name, (p, to)| p.replace(&name, to));
+        let ours = |key: &str| renamed(key).strip_prefix(&from).map(|rest| format!("{into}{rest}"));
+        let biases = |name: &str| {
+            let known = report.unexpected.iter().any(|n| n == name) || seen.contains(name);
+            let found = || state_dict.iter().find(|(key, _)| ours(key).as_deref() == Some(name));
+            known.then(found).flatten().map(|(_, t)| t.clone())
+        };
+        crate::cnn::fuse_conv_bn::load_fused(store, biases, |name| model.contains_key(name) && !seen.contains(name))?
+    };
+    report.unexpected.retain(|name| !settled.contains(name));
+    for name in &settled {
+        if let Some((_, own, _)) = model.get_full(name)
+            && seen.insert(own.as_str())
+        {
+            report.loaded.push(name.clone());
+        }
+    }
     if under == 0 && !from.is_empty() {
         return Err(Error::config(format!("'{from}' is not in the checkpoint")).under("prefix"));
     }

@@ -5,6 +5,7 @@
 mod backbone;
 pub mod bricks;
 pub mod flops;
+pub mod fuse_conv_bn;
 mod hrnet;
 mod resnet;
 
@@ -13,6 +14,7 @@ pub use bricks::{
     ActivationLayer, BatchNorm2d, Conv2d, ConvLayer, ConvModule, ConvModuleConfig, ConvSpec, NormLayer,
     build_activation_layer, build_conv_layer, build_norm_layer, conv_norm_act, norm_name,
 };
+pub use fuse_conv_bn::{fuse_conv_bn, fused_state_dict};
 pub use hrnet::{HrBlock, HrExtra, HrNet, HrNetConfig, HrStage};
 pub use resnet::{
     Arch, ArchSettings, PluginPosition, RegNet, RegNetConfig, Res2Net, Res2NetConfig, ResLayer, ResLayerSpec, ResNeXt,

@@ -1,5 +1,6 @@
 //! One parameter or buffer, and the ordered store of all of a model's.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -99,6 +100,7 @@ pub struct ParamStore {
     params: Arc<Mutex<IndexMap<String, Param>>>,
     /// `init_cfg`s in the order that modules gave them: parents before children.
     inits: Arc<Mutex<Vec<(String, Node)>>>,
+    notes: Arc<Mutex<HashMap<String, f64>>>,
     device: Device,
     seed: u64,
 }
@@ -106,7 +108,7 @@ pub struct ParamStore {
 impl ParamStore {
     /// An empty store. Initial values are drawn from `seed` and each parameter's name.
     pub fn new(device: &Device, seed: u64) -> Self {
-        Self { params: Arc::default(), inits: Arc::default(), device: device.clone(), seed }
+        Self { params: Arc::default(), inits: Arc::default(), notes: Arc::default(), device: device.clone(), seed }
     }
 
     fn lock(&self) -> MutexGuard<'_, IndexMap<String, Param>> {
@@ -155,6 +157,15 @@ impl ParamStore {
     /// The `init_cfg`s that modules asked for, each with the module's path, parents first.
     pub fn inits(&self) -> Vec<(String, Node)> {
         self.inits.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// What a layer noted of itself under this key (`backbone.bn1.eps`): numbers that no checkpoint holds.
+    pub fn note(&self, key: &str) -> Option<f64> {
+        self.notes.lock().unwrap_or_else(|e| e.into_inner()).get(key).copied()
+    }
+
+    pub(super) fn add_note(&self, key: String, value: f64) {
+        self.notes.lock().unwrap_or_else(|e| e.into_inner()).insert(key, value);
     }
 
     pub(super) fn add_init(&self, prefix: &str, init_cfg: &Node) {

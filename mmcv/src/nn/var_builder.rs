@@ -61,6 +61,12 @@ impl VarBuilder {
         self.store.add_init(&self.path, init_cfg);
     }
 
+    /// Notes a number of this layer that no checkpoint holds (a norm's `eps`), for those who see the store alone
+    /// ([`ParamStore::note`]).
+    pub fn note(&self, name: &str, value: f64) {
+        self.store.add_note(self.key(name), value);
+    }
+
     /// The full key of `name` here.
     pub fn key(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }

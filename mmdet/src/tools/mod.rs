@@ -1,9 +1,13 @@
 //! The commands of the `mmdet` binary that only detection has.
 
 mod analyze_logs;
+mod bench;
+mod browse_dataset;
 mod confusion_matrix;
+mod dataset;
 mod eval;
 mod flops;
+mod fuse;
 pub mod golden;
 mod infer;
 mod results;
@@ -14,7 +18,7 @@ mod train;
 use mmcv::cli::TaskCommand;
 
 /// All of them, for `mmcv::cli::main`.
-pub const COMMANDS: [TaskCommand; 9] = [
+pub const COMMANDS: [TaskCommand; 13] = [
     train::COMMAND,
     test::COMMAND,
     infer::COMMAND,
@@ -24,4 +28,8 @@ pub const COMMANDS: [TaskCommand; 9] = [
     shapes::COMMAND,
     golden::COMMAND,
     flops::COMMAND,
+    fuse::COMMAND,
+    bench::COMMAND,
+    browse_dataset::COMMAND,
+    dataset::COMMAND,
 ];

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 use indicatif::{ProgressBar, ProgressStyle};
 use mmcv::cli::{ConfigArgs, TaskCommand, parse_device};
+use mmcv::cnn::fuse_conv_bn;
 use mmcv::data::{LoaderConfig, Split};
 use mmcv::{Error, Result, say};
 
@@ -38,8 +39,12 @@ struct TestArgs {
     /// Write the metrics as JSON into this folder.
     #[arg(long, value_name = "DIR")]
     work_dir: Option<PathBuf>,
+    /// Take the batch norms into the convolutions first, as mmdet's option does. Testing folds them in any case, so the
+    /// speed stays; `mmdet fuse` writes the fused weights.
+    #[arg(long)]
+    fuse_conv_bn: bool,
     /// `cpu` or `cuda:N`.
-    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    #[arg(long, default_value_t = mmcv::cli::default_device(), value_name = "DEVICE")]
     device: String,
 }
 
@@ -63,6 +68,9 @@ fn run(matches: &ArgMatches) -> Result<()> {
     let model = DetModel::from_config(&config, &device, 0)?;
     num_classes_fit(model.detector.as_ref().as_ref(), dataset.classes(), &config)?;
     model.load_all(&args.checkpoint)?;
+    if args.fuse_conv_bn {
+        tracing::info!("{} batch norms fused into their convolutions", fuse_conv_bn(&model.store)?);
+    }
 
     let bar = ProgressBar::new(dataset.len() as u64).with_style(
         ProgressStyle::with_template("test {wide_bar} {pos}/{len} {per_sec} ETA {eta}")

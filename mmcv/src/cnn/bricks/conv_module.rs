@@ -149,6 +149,8 @@ impl ConvModule {
         let conv = build_conv_layer(cfg.conv_cfg.as_ref(), spec, vb.pp("conv"))?;
         let norm = match &cfg.norm_cfg {
             Some(norm) => {
+                let next = position(&cfg.order, Order::Conv) + 1;
+                vb.pp("conv").note("before_norm", f64::from(u8::from(cfg.order.get(next) == Some(&Order::Norm))));
                 let after_conv = position(&cfg.order, Order::Norm) > position(&cfg.order, Order::Conv);
                 let channels = if after_conv { spec.out_channels } else { spec.in_channels };
                 Some(build_norm_layer(norm, channels, vb.pp(norm_name(norm, "")))?)

@@ -124,6 +124,7 @@ impl BatchNorm2d {
     pub fn new(cfg: &BatchNorm2dConfig, args: NormArgs) -> Result<Self> {
         let NormArgs { num_features: c, vb } = args;
         let vb = vb.layer("_BatchNorm");
+        vb.note("eps", cfg.eps);
         let affine = |name: &str, value: f64| -> Result<Option<Param>> {
             if !cfg.affine {
                 return Ok(None);
