@@ -56,6 +56,7 @@ impl SharedTowerHead {
     /// The head at `args.vb`.
     pub fn new(cfg: &SharedTowerHeadConfig, args: HeadArgs) -> mmcv::Result<Self> {
         let anchors = AnchorHead::new(AnchorHeadArgs {
+            vb: &args.vb,
             num_classes: cfg.num_classes,
             anchor_generator: &cfg.anchor_generator,
             bbox_coder: &cfg.bbox_coder,
