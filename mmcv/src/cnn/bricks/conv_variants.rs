@@ -13,7 +13,8 @@ use crate::registry::register;
 
 /// Weight and bias of a convolution with weights `shape`.
 fn params(spec: &ConvSpec, shape: &[usize], vb: &VarBuilder) -> Result<(Param, Option<Param>)> {
-    if spec.groups == 0 || spec.in_channels % spec.groups != 0 || spec.out_channels % spec.groups != 0 {
+    let fits = |channels: usize| spec.groups > 0 && channels.is_multiple_of(spec.groups);
+    if !fits(spec.in_channels) || !fits(spec.out_channels) {
         let ConvSpec { in_channels, out_channels, groups, .. } = spec;
         candle_core::bail!(
             "{}: {in_channels} to {out_channels} channels can't be split into {groups} groups",
