@@ -3,6 +3,8 @@
 //! The generator: with `z = fnv1a64(name) + (i + 1) * 0x9E3779B97F4A7C15` through splitmix64's finaliser, element `i` is
 //! `f32(z >> 40) * 2^-23 - 1`, in `[-1, 1)`. Anyone can write it again in any language, so golden files hold no weights.
 
+pub mod golden;
+
 use candle_core::{Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 

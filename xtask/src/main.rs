@@ -30,11 +30,11 @@ cargo xtask <command> <framework> [arguments]
   shapes     make the small detection data set
   <command>  any other command of the framework's binary (`cargo xtask help mmdet`)
 
-Frameworks: mmdet
+Frameworks: mmcls, mmdet
 MMRS_FEATURES=opencv builds the image backend `opencv` in.
 ";
 
-const FRAMEWORKS: [&str; 1] = ["mmdet"];
+const FRAMEWORKS: [&str; 2] = ["mmcls", "mmdet"];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod config;
+mod golden;
 mod memory;
 mod modules;
 mod run_args;
@@ -16,6 +17,7 @@ use clap::{Parser, Subcommand};
 use crate::error::Result;
 use crate::registry;
 
+pub use golden::{golden_command, run_golden};
 pub use memory::keep_pages;
 pub use run_args::{ConfigArgs, TrainArgs, parse_device};
 pub use say::say;

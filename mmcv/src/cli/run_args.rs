@@ -61,6 +61,18 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
+    /// The run's seed: the argument, the config's `seed`, or the time of day.
+    pub fn run_seed(&self, config: &Config) -> Result<u64> {
+        match (self.seed, config.root.get("seed").filter(|n| !n.is_null())) {
+            (Some(seed), _) => Ok(seed),
+            (None, Some(node)) => node.parse().map_err(|e: Error| e.under("seed")),
+            (None, None) => {
+                let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+                Ok(now.map_or(0, |d| d.as_nanos() as u64))
+            }
+        }
+    }
+
     /// Where the run's files go: the argument, the config's `work_dir`, or `work_dirs/<config's name>`.
     pub fn work_dir(&self, config: &Config) -> PathBuf {
         let own = config.root.get("work_dir").and_then(|n| n.as_str()).map(PathBuf::from);

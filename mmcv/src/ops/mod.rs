@@ -25,6 +25,7 @@ pub mod gemm;
 mod grid_sample;
 mod group_norm;
 mod interpolate;
+mod loss_reduction;
 mod masked_conv;
 mod math;
 mod max_pool;
@@ -68,6 +69,7 @@ pub use gemm::{Act, linear};
 pub use grid_sample::{SampleMode, SamplePadding, grid_sample};
 pub use group_norm::{group_norm, instance_norm, layer_norm};
 pub use interpolate::{interpolate_bilinear, interpolate_nearest};
+pub use loss_reduction::LossReduction;
 pub use masked_conv::masked_conv2d;
 pub use max_pool::{
     MaxPoolConfig, adaptive_max_pool, adaptive_max_pool2d, max_pool, max_pool_with_indices, max_pool2d, max_unpool2d,

@@ -39,13 +39,7 @@ fn run(matches: &ArgMatches) -> Result<()> {
     update_data_root(&mut config.root)?;
     let work_dir = args.work_dir(&config);
     config.root.set("work_dir", work_dir.display().to_string());
-    let seed = match (args.seed, config.root.get("seed").filter(|n| !n.is_null())) {
-        (Some(seed), _) => seed,
-        (None, Some(node)) => node.parse().map_err(|e: Error| e.under("seed"))?,
-        (None, None) => {
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
-        }
-    };
+    let seed = args.run_seed(&config)?;
     config.root.set("seed", i64::try_from(seed & i64::MAX as u64).unwrap_or(0));
     train(&args, &config, &work_dir, &device)
 }

@@ -1,29 +1,8 @@
 //! Shapes that several steps' options take.
 
 use mmcv::config::Node;
+pub use mmcv::config::OneOrMany;
 use mmcv::{Error, Result};
-use schemars::JsonSchema;
-use serde::Deserialize;
-
-/// One value or a list of them.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum OneOrMany<T> {
-    /// One.
-    One(T),
-    /// Several.
-    Many(Vec<T>),
-}
-
-impl<T: Clone> OneOrMany<T> {
-    /// As a list.
-    pub fn to_vec(&self) -> Vec<T> {
-        match self {
-            Self::One(v) => vec![v.clone()],
-            Self::Many(v) => v.clone(),
-        }
-    }
-}
 
 /// Reads `(a, b)` or `[(a, b), ...]`; the name is for messages.
 pub(super) fn pairs(node: &Node, what: &str) -> Result<Vec<[f64; 2]>> {

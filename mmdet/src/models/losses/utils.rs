@@ -3,24 +3,10 @@
 use candle_core::{Result, Tensor, bail};
 use mmcv::config::Node;
 use mmcv::nn::VarBuilder;
+pub use mmcv::ops::LossReduction as Reduction;
 use mmcv::registry::build_at;
-use schemars::JsonSchema;
-use serde::Deserialize;
 
 use crate::registry::LOSSES;
-
-/// How the element-wise loss becomes the result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Reduction {
-    /// Stays element-wise.
-    None,
-    /// Sum over the number of elements, or over `avg_factor` when one is given.
-    #[default]
-    Mean,
-    /// Sum; an `avg_factor` is an error.
-    Sum,
-}
 
 /// A loss component.
 pub trait Loss: Send + Sync {

@@ -1,0 +1,18 @@
+//! Data sets and their pipelines.
+//!
+//! A [`ClsDataset`] knows images and their classes. Its pipeline ([`pipelines`]) reads and augments one image;
+//! [`collate`] makes batches. [`build_dataset`] makes data sets from a config.
+
+mod base;
+mod cifar;
+mod class_lists;
+mod custom;
+mod dataset;
+mod mnist;
+pub mod pipelines;
+
+pub use base::Base;
+pub use cifar::{Cifar10, Cifar100, CifarConfig};
+pub use custom::{CustomDataset, CustomDatasetConfig, ImageNet};
+pub use dataset::{ClsBatch, ClsDataset, ClsSample, DATASETS, DatasetDefaults, build_dataset, collate};
+pub use mnist::{FashionMnist, Mnist, MnistConfig};

@@ -1,0 +1,7 @@
+//! Models and losses.
+
+pub mod backbones;
+pub mod classifiers;
+pub mod heads;
+pub mod losses;
+pub mod necks;

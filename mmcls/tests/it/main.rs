@@ -1,0 +1,5 @@
+//! The binary and the registries, from outside.
+
+mod golden;
+mod mnist;
+mod registry;
