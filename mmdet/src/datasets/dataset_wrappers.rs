@@ -253,11 +253,11 @@ mod tests {
                     "ann": {"bboxes": boxes, "labels": labels}})
             })
             .collect();
-        std::fs::write(dir.join(name), serde_json::Value::from(images).to_string()).unwrap();
+        std::fs::write(dir.join(format!("{name}.json")), serde_json::Value::from(images).to_string()).unwrap();
     }
 
-    const A: &str = r#"{"type": "CustomDataset", "ann_file": "{dir}/a", "pipeline": [], "classes": ["x", "y"]}"#;
-    const B: &str = r#"{"type": "CustomDataset", "ann_file": "{dir}/b", "pipeline": [], "classes": ["x", "y"]}"#;
+    const A: &str = r#"{"type": "CustomDataset", "ann_file": "{dir}/a.json", "pipeline": [], "classes": ["x", "y"]}"#;
+    const B: &str = r#"{"type": "CustomDataset", "ann_file": "{dir}/b.json", "pipeline": [], "classes": ["x", "y"]}"#;
 
     fn folder() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn parts_come_one_after_the_other() {
         let dir = folder();
-        let list = A.replace("\"{dir}/a\"", r#"["{dir}/a", "{dir}/b"]"#);
+        let list = A.replace("\"{dir}/a.json\"", r#"["{dir}/a.json", "{dir}/b.json"]"#);
         for json in [
             format!(r#"{{"type": "ConcatDataset", "datasets": [{A}, {B}], "separate_eval": false}}"#),
             list.replace("\"pipeline\"", "\"separate_eval\": false, \"img_prefix\": [\"p\", \"q\"], \"pipeline\""),

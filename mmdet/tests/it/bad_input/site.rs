@@ -185,9 +185,9 @@ impl Site {
 
     /// Replaces a piece of the config, which must be in it.
     pub fn edit(mut self, from: &str, to: &str) -> Self {
-        assert!(self.config.contains(from), "{from}");
-        let to = to.replace("DIR", self.dir.path().to_str().unwrap());
-        self.config = self.config.replacen(from, &to, 1);
+        let [from, to] = [from, to].map(|text| text.replace("DIR", self.dir.path().to_str().unwrap()));
+        assert!(self.config.contains(&from), "{from}");
+        self.config = self.config.replacen(&from, &to, 1);
         std::fs::write(self.path("config.toml"), &self.config).unwrap();
         self
     }

@@ -95,7 +95,7 @@ fn schedules_are_mmcvs() {
 #[test]
 fn mistakes_in_schedules_are_config_errors() {
     for (json, words) in [
-        (r#"{"policy": "stepp", "step": 1}"#, "StepLrUpdaterHook"),
+        (r#"{"policy": "stepp", "step": 1}"#, "did you mean 'Step'"),
         (r#"{"policy": "step"}"#, "step"),
         (r#"{"policy": "step", "step": [0]}"#, "positive"),
         (r#"{"policy": "step", "step": 1, "warmup": "lin"}"#, "linear"),
