@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{cargo_path, run};
+use crate::{cargo_command, run};
 
 const HELP: &str = "\
 cargo xtask bench torch [--threads 1,2] [--rounds N] [--seconds S] [--only TEXT] [--peer PYTHON] [--write]
@@ -275,7 +275,7 @@ fn root() -> PathBuf {
 }
 
 fn target_dir() -> Result<PathBuf> {
-    let out = Command::new(cargo_path()).args(["metadata", "--format-version", "1", "--no-deps"]).output()?;
+    let out = cargo_command().args(["metadata", "--format-version", "1", "--no-deps"]).output()?;
     let text = String::from_utf8(out.stdout)?;
     let (_, rest) = text.split_once("\"target_directory\":\"").context("cargo metadata has no target_directory")?;
     Ok(rest.split('"').next().unwrap_or_default().into())
@@ -284,7 +284,7 @@ fn target_dir() -> Result<PathBuf> {
 /// Builds our side; gives its path.
 fn build() -> Result<PathBuf> {
     let args = ["bench", "--package", "mmdet", "--bench", "torch", "--no-run", "--message-format", "json"];
-    let out = Command::new(cargo_path()).args(args).stderr(Stdio::inherit()).output()?;
+    let out = cargo_command().args(args).stderr(Stdio::inherit()).output()?;
     if !out.status.success() {
         bail!("the benchmark could not be built");
     }

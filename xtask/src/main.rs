@@ -71,7 +71,7 @@ fn framework(command: &str, name: &str, rest: &[&str]) -> ExitCode {
     let run = setup::needed().and_then(|()| {
         let features = setup::features()?;
         let cargo = ["run", "--quiet", "--release", "--package", name, "--features", features.as_str(), "--", command];
-        Command::new(cargo_path()).args(cargo).args(rest).status().context("cargo can't be started")
+        cargo_command().args(cargo).args(rest).status().context("cargo can't be started")
     });
     match run {
         Ok(status) => ExitCode::from(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1)),
@@ -103,17 +103,22 @@ fn check() -> Result<()> {
         eprintln!("skipped: cargo-deny is not installed (cargo install cargo-deny)");
     }
     cargo(&["test", "--workspace"])?;
-    run(Command::new(cargo_path())
-        .args(["doc", "--workspace", "--no-deps", "--quiet"])
-        .env("RUSTDOCFLAGS", "-D warnings"))
+    run(cargo_command().args(["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 fn cargo(args: &[&str]) -> Result<()> {
-    run(Command::new(cargo_path()).args(args))
+    run(cargo_command().args(args))
 }
 
-fn cargo_path() -> std::ffi::OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+/// The cargo that runs us, without what it told us of our own package: build scripts that look at those variables would run
+/// again, and all that hangs on them be built again, whenever cargo is called by us and not by hand.
+fn cargo_command() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let ours = |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.starts_with(start));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)) {
+        command.env_remove(name);
+    }
+    command
 }
 
 fn run(command: &mut Command) -> Result<()> {

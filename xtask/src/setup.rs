@@ -132,5 +132,5 @@ fn install(tools: &[&Tool]) -> Result<()> {
 
 /// Whether `cargo <name>` is there.
 pub fn cargo_has(name: &str) -> bool {
-    Command::new(crate::cargo_path()).args([name, "--version"]).output().is_ok_and(|o| o.status.success())
+    crate::cargo_command().args([name, "--version"]).output().is_ok_and(|o| o.status.success())
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
+use mmcv::checkpoint::load_whole_checkpoint;
 use mmcv::cli::{ConfigArgs, TaskCommand, parse_device};
 use mmcv::fileio::write_atomic;
 use mmcv::{Error, Result, Rng, say};
@@ -43,7 +44,7 @@ fn run(matches: &ArgMatches) -> Result<()> {
     let args = InferArgs::from_arg_matches(matches).map_err(|e| Error::Usage(e.to_string()))?;
     let config = args.config.load()?;
     let model = ClsModel::from_config(&config, &parse_device(&args.device)?, 0)?;
-    let found = model.load_all(&args.checkpoint)?;
+    let found = load_whole_checkpoint(&model.store, &args.checkpoint)?;
     let classes: Vec<String> =
         found.meta.get("CLASSES").and_then(|c| serde_json::from_value(c.clone()).ok()).unwrap_or_default();
     let steps = config.require("data.test.pipeline")?;

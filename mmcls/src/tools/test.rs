@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 use indicatif::{ProgressBar, ProgressStyle};
+use mmcv::checkpoint::load_whole_checkpoint;
 use mmcv::cli::{ConfigArgs, TaskCommand, parse_device};
 use mmcv::config::{Config, Node, Value};
 use mmcv::data::{LoaderConfig, Split};
@@ -59,7 +60,7 @@ fn run(matches: &ArgMatches) -> Result<()> {
         Arc::from(build_dataset(node, DatasetDefaults { test_mode: true }).map_err(|e| e.under("data.test"))?);
     let model = ClsModel::from_config(&config, &device, 0)?;
     num_classes_fit(&*model.classifier, dataset.classes(), &config)?;
-    model.load_all(&args.checkpoint)?;
+    load_whole_checkpoint(&model.store, &args.checkpoint)?;
     let train = LoaderConfig::from_config(&config.root, Split::Train)?;
     let own = LoaderConfig::from_config(&config.root, Split::Test)?;
     let given = config.root.at("data.test_dataloader.samples_per_gpu").is_some();

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use candle_core::Device;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 use mmcv::cli::{TaskCommand, TrainArgs, parse_device};
-use mmcv::config::{Config, Node};
+use mmcv::config::Config;
 use mmcv::data::{BatchSampler, DataLoader, LoaderConfig, RandomSampler, Sampler as _, SequentialSampler, Split};
 use mmcv::optim::build_optimizer;
 use mmcv::runner::hooks::EvalConfig;
-use mmcv::runner::{LogValue, RunLength, Runner, RunnerOptions};
+use mmcv::runner::{Batches, LogValue, Mode, RunLength, Runner, RunnerOptions};
 use mmcv::{Error, Result};
 
 use crate::apis::{ClsModel, num_classes_fit, single_gpu_test};
-use crate::datasets::{ClsDataset, DatasetDefaults, build_dataset, collate};
+use crate::datasets::{ClsBatch, ClsDataset, DatasetDefaults, build_dataset, collate};
 use crate::evaluation::evaluate;
 
 /// Its entry in the binary.
@@ -30,17 +30,14 @@ fn run(matches: &ArgMatches) -> Result<()> {
     let args = TrainArgs::from_arg_matches(matches).map_err(|e| Error::Usage(e.to_string()))?;
     let device = parse_device(&args.device)?;
     let mut config = args.config.load()?;
-    let work_dir = args.work_dir(&config);
-    config.root.set("work_dir", work_dir.display().to_string());
-    let seed = args.run_seed(&config)?;
-    config.root.set("seed", i64::try_from(seed & i64::MAX as u64).unwrap_or(0));
+    let work_dir = args.settle(&mut config)?;
     train(&args, &config, &work_dir, &device)
 }
 
 fn train(args: &TrainArgs, config: &Config, work_dir: &Path, device: &Device) -> Result<()> {
     let mut options = RunnerOptions { name: "mmcls".into(), ..RunnerOptions::from_config(&config.root)? };
     let seed = options.seed;
-    let by_iter = matches!(options.length, RunLength::Iters(_));
+    let (by_iter, flows) = (matches!(options.length, RunLength::Iters(_)), options.workflow.clone());
     let loading = LoaderConfig::from_config(&config.root, Split::Train)?;
     let dataset: Arc<dyn ClsDataset> = Arc::from(
         build_dataset(config.require("data.train")?, DatasetDefaults { test_mode: false })
@@ -48,13 +45,7 @@ fn train(args: &TrainArgs, config: &Config, work_dir: &Path, device: &Device) ->
     );
     let model = ClsModel::from_config(config, device, seed)?;
     num_classes_fit(&*model.classifier, dataset.classes(), config)?;
-    model.init_weights()?;
-    let load_from = config.root.get("load_from").and_then(Node::as_str).map(Into::into);
-    if let Some(file) = args.load_from.clone().or(load_from) {
-        let (_, report) = model.load(&file)?;
-        report.require_some(&file)?;
-        tracing::info!("{}: {report}", file.display());
-    }
+    args.start_weights(config, &model.store)?;
     let text = serde_json::to_string_pretty(&config.root).unwrap_or_default();
     options.meta.insert("config".into(), text.into());
     options.meta.insert("CLASSES".into(), dataset.classes().into());
@@ -73,25 +64,36 @@ fn train(args: &TrainArgs, config: &Config, work_dir: &Path, device: &Device) ->
     if !args.no_validate {
         validate(&mut runner, &model, config)?;
     }
-    let resume_from = config.root.get("resume_from").and_then(Node::as_str).map(Into::into);
-    match args.resume_from.clone().or(resume_from) {
-        Some(file) => {
-            runner.resume(&file)?;
-        }
-        None if args.auto_resume => {
-            runner.auto_resume()?;
-        }
-        None => {}
-    }
+    args.resume(config, &mut runner)?;
     // A resumed run goes on with its first seed.
     let seed = runner.state.seed;
     if by_iter && loading.samples_per_gpu > dataset.len() {
         let message = format!("is {}, the data set has {} images", loading.samples_per_gpu, dataset.len());
         return Err(Error::config(message).under("data.samples_per_gpu"));
     }
-    let loader =
-        DataLoader::new(dataset.clone(), sampler(dataset.len(), &loading, seed), collate, loading.options(seed));
-    runner.run(&model, &loader)
+    let load = |dataset: Arc<dyn ClsDataset>| {
+        let order = sampler(dataset.len(), &loading, seed);
+        DataLoader::new(dataset, order, collate, loading.options(seed))
+    };
+    let loaders = flows
+        .iter()
+        .map(|(mode, _)| match mode {
+            Mode::Train => Ok(load(dataset.clone())),
+            Mode::Val => Ok(load(loss_dataset(config)?)),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let parts: Vec<&dyn Batches<ClsBatch>> = loaders.iter().map(|l| l as _).collect();
+    runner.run_workflow(&model, &parts)
+}
+
+/// The pictures of the `val` workflow, whose losses are logged: `data.val` through the pipeline of training, as in mmcls.
+fn loss_dataset(config: &Config) -> Result<Arc<dyn ClsDataset>> {
+    let mut data = config.require("data.val").map_err(|e| e.under("workflow"))?.clone();
+    if let Some(pipeline) = config.root.at("data.train.pipeline") {
+        data.set("pipeline", pipeline.clone());
+    }
+    let dataset = build_dataset(&data, DatasetDefaults { test_mode: false }).map_err(|e| e.under("data.val"))?;
+    Ok(Arc::from(dataset))
 }
 
 /// The order of the training images.

@@ -30,7 +30,7 @@ use crate::optim::OptimState;
 
 pub use load::{LoadReport, LoadRules, Mismatch, load_state_dict};
 pub use model_zoo::Sources;
-pub use pretrained::{Pretrained, init_model, load_pretrained};
+pub use pretrained::{Pretrained, init_model, load_checkpoint, load_pretrained, load_whole_checkpoint, start_model};
 pub use publish::{publish, sha256_of};
 
 /// Names in a `.safetensors` file under which the optimizer's tensors are.

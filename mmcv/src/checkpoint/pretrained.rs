@@ -1,10 +1,12 @@
 //! `init_cfg = dict(type='Pretrained', ...)` (mmcv `cnn/utils/weight_init.py`).
 
+use std::path::Path;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::load::{LoadReport, LoadRules, load_state_dict};
-use super::{Sources, load};
+use super::{Checkpoint, Sources, load};
 use crate::config::{Node, Value};
 use crate::error::Result;
 use crate::nn::{ParamStore, init_weights};
@@ -54,4 +56,29 @@ pub fn init_model(store: &ParamStore, sources: &Sources) -> Result<Vec<(String, 
         Ok(())
     })?;
     Ok(reports)
+}
+
+/// Starts a whole model as [`init_model`] does, from the usual [`Sources`], and logs what each checkpoint filled.
+pub fn start_model(store: &ParamStore) -> Result<()> {
+    for (path, report) in init_model(store, &Sources::default())? {
+        tracing::info!("pretrained weights of {path}: {report}");
+    }
+    Ok(())
+}
+
+/// Takes the weights of a checkpoint into a model, as mmcv's `load_checkpoint`. The report says what fitted.
+pub fn load_checkpoint(store: &ParamStore, path: &Path) -> Result<(Checkpoint, LoadReport)> {
+    let found = load(path)?;
+    let report = load_state_dict(store, &found.state_dict, &LoadRules::default())?;
+    Ok((found, report))
+}
+
+/// [`load_checkpoint`], and an error unless every weight of the model was in the file in its shape.
+pub fn load_whole_checkpoint(store: &ParamStore, path: &Path) -> Result<Checkpoint> {
+    let (found, report) = load_checkpoint(store, path)?;
+    report.require_filled(path)?;
+    if !report.is_complete() {
+        tracing::warn!("{}: {report}", path.display());
+    }
+    Ok(found)
 }

@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 
-use crate::config::Config;
+use crate::checkpoint::{load_checkpoint, start_model};
+use crate::config::{Config, Node};
 use crate::error::{Error, Result};
+use crate::nn::ParamStore;
+use crate::runner::Runner;
 
 /// A config, and options over it.
 #[derive(Debug, Clone, clap::Args)]
@@ -61,8 +64,38 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
+    /// Settles the run's work dir and seed and writes them into the config, where checkpoints keep them. Gives the work dir.
+    pub fn settle(&self, config: &mut Config) -> Result<PathBuf> {
+        let work_dir = self.work_dir(config);
+        config.root.set("work_dir", work_dir.display().to_string());
+        let seed = self.run_seed(config)?;
+        config.root.set("seed", i64::try_from(seed & i64::MAX as u64).unwrap_or(0));
+        Ok(work_dir)
+    }
+
+    /// The weights that training starts from: every module's `init_cfg`, then the checkpoint of `--load-from` or the
+    /// config's `load_from`. An error when nothing of that checkpoint fits.
+    pub fn start_weights(&self, config: &Config, store: &ParamStore) -> Result<()> {
+        start_model(store)?;
+        if let Some(file) = self.load_from.clone().or_else(|| file_in(config, "load_from")) {
+            let (_, report) = load_checkpoint(store, &file)?;
+            report.require_some(&file)?;
+            tracing::info!("{}: {report}", file.display());
+        }
+        Ok(())
+    }
+
+    /// Goes on from the checkpoint of `--resume-from` or the config's `resume_from`, or by `--auto-resume`.
+    pub fn resume(&self, config: &Config, runner: &mut Runner) -> Result<()> {
+        match self.resume_from.clone().or_else(|| file_in(config, "resume_from")) {
+            Some(file) => runner.resume(&file).map(|_| ()),
+            None if self.auto_resume => runner.auto_resume().map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
     /// The run's seed: the argument, the config's `seed`, or the time of day.
-    pub fn run_seed(&self, config: &Config) -> Result<u64> {
+    fn run_seed(&self, config: &Config) -> Result<u64> {
         match (self.seed, config.root.get("seed").filter(|n| !n.is_null())) {
             (Some(seed), _) => Ok(seed),
             (None, Some(node)) => node.parse().map_err(|e: Error| e.under("seed")),
@@ -74,13 +107,17 @@ impl TrainArgs {
     }
 
     /// Where the run's files go: the argument, the config's `work_dir`, or `work_dirs/<config's name>`.
-    pub fn work_dir(&self, config: &Config) -> PathBuf {
+    fn work_dir(&self, config: &Config) -> PathBuf {
         let own = config.root.get("work_dir").and_then(|n| n.as_str()).map(PathBuf::from);
         self.work_dir.clone().or(own).unwrap_or_else(|| {
             let stem = self.config.config.file_stem().unwrap_or_default();
             Path::new("work_dirs").join(stem)
         })
     }
+}
+
+fn file_in(config: &Config, key: &str) -> Option<PathBuf> {
+    config.root.get(key).and_then(Node::as_str).map(PathBuf::from)
 }
 
 /// The device that `name` (`cpu`, `cuda`, `cuda:1`) means.

@@ -77,7 +77,7 @@ pub struct HrNetConfig {
     /// Whether batch norms keep their running statistics in training; default true.
     #[serde(default = "yes")]
     pub norm_eval: bool,
-    /// Recompute blocks in the backward pass to save memory. The numbers are the same; blocks are kept in memory so far.
+    /// Run blocks again in the backward pass to save memory.
     #[serde(default)]
     pub with_cp: bool,
     /// Accepted; the original never applies it.
@@ -115,6 +115,7 @@ struct Unit {
 struct Kinds<'a> {
     conv: Option<&'a Node>,
     norm: &'a Node,
+    with_cp: bool,
 }
 
 impl Kinds<'_> {
@@ -141,16 +142,11 @@ impl Kinds<'_> {
             planes,
             expansion: block.expansion(),
             num_blocks: blocks,
-            stride: 1,
-            dilation: 1,
-            groups: 1,
             width: planes,
-            caffe: false,
-            avg_down: false,
-            zero_init_residual: false,
             conv_cfg: self.conv.cloned(),
             norm_cfg: self.norm.clone(),
-            plugins: Vec::new(),
+            with_cp: self.with_cp,
+            ..ResLayerSpec::default()
         };
         ResLayer::new(&spec, vb)
     }
@@ -303,7 +299,8 @@ impl HrNet {
         let pretrained = cfg.pretrained.as_deref().map(|f| typed("Pretrained", &[("checkpoint", Value::from(f))]));
         vb.init_cfg(&pretrained.or(own).unwrap_or_else(default_init));
 
-        let kinds = Kinds { conv: cfg.conv_cfg.as_ref().filter(|c| !c.is_null()), norm: &cfg.norm_cfg };
+        let kinds =
+            Kinds { conv: cfg.conv_cfg.as_ref().filter(|c| !c.is_null()), norm: &cfg.norm_cfg, with_cp: cfg.with_cp };
         let stem = |i: usize, from: usize| {
             let norm = vb.pp(norm_name(kinds.norm, &i.to_string()));
             let spec = ConvSpec::new(from, 64, 3).stride(2).padding(1);

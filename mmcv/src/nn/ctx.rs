@@ -24,6 +24,12 @@ impl Ctx {
         Self { train: false, rng: Mutex::new(Rng::new(0)) }
     }
 
+    /// For running what comes now once more later, in the same mode and with the same random numbers.
+    pub(super) fn replay(&self) -> Self {
+        let rng = self.rng.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        Self { train: self.train, rng: Mutex::new(rng) }
+    }
+
     /// Draws from the pass's stream.
     pub fn rng<T>(&self, draw: impl FnOnce(&mut Rng) -> T) -> T {
         draw(&mut self.rng.lock().unwrap_or_else(|e| e.into_inner()))

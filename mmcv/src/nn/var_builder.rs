@@ -67,6 +67,14 @@ impl VarBuilder {
         self.store.add_note(self.key(name), value);
     }
 
+    /// Takes the parameters of the child `part` out of training.
+    pub fn freeze(&self, part: &str) {
+        let below = format!("{}.", self.key(part));
+        for param in self.store.all().iter().filter(|p| p.name().starts_with(&below)) {
+            param.set_trainable(false);
+        }
+    }
+
     /// The full key of `name` here.
     pub fn key(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }

@@ -6,7 +6,7 @@ use super::kernel::{CHUNK, build, build_elements, values, with_values};
 use super::math::{exp, ln_1p, sigmoid};
 
 /// A loss and its derivative by the prediction.
-trait Pointwise: Copy + Send + Sync + 'static {
+pub(super) trait Pointwise: Copy + Send + Sync + 'static {
     const NAME: &'static str;
     fn value(self, p: f32, t: f32) -> f32;
     fn slope(self, p: f32, t: f32) -> f32;
@@ -82,6 +82,12 @@ impl Pointwise for SmoothL1 {
     }
 }
 
+/// Binary cross entropy of a logit.
+#[inline(always)]
+pub(super) fn bce_value(x: f32, t: f32) -> f32 {
+    Bce { positive: 1.0 }.value(x, t)
+}
+
 /// Binary cross entropy; `positive` counts the positives' part.
 #[derive(Clone, Copy)]
 struct Bce {
@@ -143,7 +149,7 @@ impl<F: Pointwise> CustomOp2 for Map<F> {
     }
 }
 
-fn apply<F: Pointwise>(functions: Vec<F>, pred: &Tensor, target: &Tensor) -> Result<Tensor> {
+pub(super) fn apply<F: Pointwise>(functions: Vec<F>, pred: &Tensor, target: &Tensor) -> Result<Tensor> {
     if pred.dims() != target.dims() {
         bail!("{}: pred is {:?} and target {:?}, expected one shape", F::NAME, pred.dims(), target.dims());
     }

@@ -10,6 +10,7 @@ mod kernel;
 mod batch_norm;
 mod blocks;
 mod carafe;
+mod channel_shuffle;
 mod check;
 #[allow(unsafe_code)] // hand-vectorised kernels over raw pointers
 pub mod conv;
@@ -42,11 +43,13 @@ mod roi_align;
 mod roi_align_rotated;
 mod roi_pool;
 mod rotated;
+mod scale_channels;
 mod scatter;
 mod select;
 mod softmax;
 mod softmax_focal_loss;
 mod sort;
+mod target_loss;
 mod tin_shift;
 mod unary;
 mod unfold;
@@ -54,6 +57,7 @@ mod upfirdn2d;
 
 pub use batch_norm::{batch_norm, batch_norm_act, batch_norm_train, batch_norm_train_act};
 pub use carafe::carafe;
+pub use channel_shuffle::channel_shuffle;
 pub use conv::{
     Conv1dConfig, Conv2dConfig, Conv3dConfig, PackedCache, PackedConv2d, conv_transpose2d, conv1d, conv2d, conv3d,
     fold_batch_norm,
@@ -91,11 +95,13 @@ pub use roi_align::{PoolMode, RoiAlignConfig, roi_align};
 pub use roi_align_rotated::{RoiAlignRotatedConfig, roi_align_rotated};
 pub use roi_pool::roi_pool;
 pub use rotated::{RotatedBox, RotatedOverlap, box_iou_rotated, box_iou_rotated_aligned, nms_rotated, rotated_overlap};
+pub use scale_channels::scale_channels;
 pub use scatter::{ScatterReduce, scatter_reduce};
 pub use select::{Unique, masked_select, nonzero, unique};
 pub use softmax::{log_softmax, softmax, softmax_last};
 pub use softmax_focal_loss::softmax_focal_loss;
 pub use sort::{cumsum, sort_desc, topk};
+pub use target_loss::{asymmetric_loss, sigmoid_focal_loss_of_targets};
 pub use tin_shift::tin_shift;
 pub use unary::{
     clamp, elu, gelu, gelu_tanh, hardsigmoid, hardswish, hardtanh, leaky_relu, mish, prelu, relu6, sigmoid, silu,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Summary, difference};
-use crate::nn::ParamStore;
+use crate::nn::{ParamStore, backward};
 use crate::runner::Losses;
 use crate::{Error, Result};
 
@@ -146,7 +146,7 @@ impl Report {
             (&g.losses_eval, &g.grads_eval, g.loss_total_eval, g.n_grads_eval, g.grad_norm_total_eval)
         };
         let Some(total) = losses.total()? else { return Err(Error::Run("the model gave no loss".into())) };
-        let grads = total.backward()?;
+        let grads = backward(&total)?;
         let values = losses.log_vars(None)?;
         for (name, theirs) in their_losses {
             let error = values.get(name.as_str()).map_or(f64::INFINITY, |o| relative(*o, *theirs));

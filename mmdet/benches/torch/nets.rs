@@ -9,7 +9,7 @@ use mmcv::Rng;
 use mmcv::cnn::{Backbone, ResNet, ResNetConfig};
 use mmcv::config::{Config, Node};
 use mmcv::image::{Image, Pixels, imwrite};
-use mmcv::nn::{Ctx, Init, Param, ParamStore, VarBuilder, no_grad};
+use mmcv::nn::{Ctx, Init, Param, ParamStore, VarBuilder, backward, no_grad};
 use mmcv::ops;
 use mmcv::optim::{Grads, Optimizer, build_optimizer};
 use mmcv::runner::Trainable as _;
@@ -113,7 +113,7 @@ pub fn resnet50(sizes: &[usize], mode: &str) -> Result<Run> {
 }
 
 fn step(loss: &Tensor, store: &ParamStore, optimizer: &mut dyn Optimizer) -> Result<()> {
-    let grads = Grads::from_store(&loss.backward()?, store)?;
+    let grads = Grads::from_store(&backward(&loss)?, store)?;
     optimizer.step(&grads)?;
     Ok(())
 }
@@ -122,7 +122,7 @@ fn step(loss: &Tensor, store: &ParamStore, optimizer: &mut dyn Optimizer) -> Res
 pub fn retinanet(name: &str, sizes: &[usize], mode: &str, folder: &Path) -> Result<Run> {
     let config = config(name)?;
     let model = DetModel::from_config(&config, &Device::Cpu, 0)?;
-    model.init_weights()?;
+    mmcv::checkpoint::start_model(&model.store)?;
     match (mode, sizes) {
         ("infer", [_, _]) => {
             let steps = config.require("data.test.pipeline")?.as_list().context("a pipeline")?;
@@ -139,7 +139,7 @@ pub fn retinanet(name: &str, sizes: &[usize], mode: &str, folder: &Path) -> Resu
             Ok(whole(move || {
                 let losses = model.train_step(&batch, &Ctx::train(Rng::new(0)))?;
                 let loss = losses.total()?.context("a loss")?;
-                let mut grads = Grads::from_store(&loss.backward()?, &model.store)?;
+                let mut grads = Grads::from_store(&backward(&loss)?, &model.store)?;
                 grads.clip_norm(10.0, 2.0)?;
                 optimizer.step(&grads)?;
                 Ok(())

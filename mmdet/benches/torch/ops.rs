@@ -4,9 +4,10 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor, Var};
+use candle_core::{Device, Tensor, Var};
+use mmcv::Rng;
+use mmcv::nn::{self, no_grad, seeded};
 use mmcv::ops::{self, Conv2dConfig};
-use mmcv::{Rng, nn::no_grad};
 
 use crate::run::{Run, whole};
 
@@ -19,21 +20,6 @@ pub fn random(shape: &[usize]) -> Result<Tensor> {
 
 fn variable(shape: &[usize]) -> Result<Var> {
     Ok(Var::from_tensor(&random(shape)?)?)
-}
-
-/// Ends a graph with a given gradient, as `y.backward(gradient)` does in torch.
-struct Seed(Tensor);
-
-impl CustomOp1 for Seed {
-    fn name(&self) -> &'static str {
-        "seed"
-    }
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(vec![0.0]), Shape::from(())))
-    }
-    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        Ok(Some(self.0.clone()))
-    }
 }
 
 /// Forward and backward, or one of them, of `f`.
@@ -49,7 +35,7 @@ fn differentiated(f: impl Fn() -> candle_core::Result<Tensor> + 'static, mode: &
         let y = f()?;
         let start = if forward { start } else { Instant::now() };
         if backward {
-            black_box(y.apply_op1(Seed(gradient.clone()))?.backward()?);
+            black_box(nn::backward(&seeded(&y, &gradient)?)?);
         }
         Ok(start.elapsed())
     }))

@@ -96,6 +96,8 @@ def detector(kind, s, mode, folder):
     cfg = Config.fromfile(f'{folder}/{kind}.json')
     model = build_detector(cfg.model, cfg.get('train_cfg'), cfg.get('test_cfg')); model.init_weights()
     if mode == 'infer':
+        for step in cfg.data.test.pipeline:
+            if 'img_scale' in step: step['img_scale'] = tuple(step['img_scale'])  # JSON has no tuples
         model.cfg = cfg; model.eval()
         return timed(lambda: inference_detector(model, f'{folder}/picture.jpg'))
     n, h, w = s

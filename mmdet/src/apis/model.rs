@@ -1,10 +1,8 @@
 //! A detector with its parameters, from a config.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::Device;
-use mmcv::checkpoint::{self, Checkpoint, LoadReport, LoadRules, Sources, init_model, load_state_dict};
 use mmcv::config::Config;
 use mmcv::nn::{Ctx, ParamStore, VarBuilder};
 use mmcv::runner::{Losses, Trainable};
@@ -30,31 +28,6 @@ impl DetModel {
         let (train, test) = (config.root.get("train_cfg"), config.root.get("test_cfg"));
         let detector = build_detector(model, train, test, VarBuilder::new(&store))?;
         Ok(Self { detector: Arc::new(detector), store })
-    }
-
-    /// Starts the weights as every module's `init_cfg` says, `Pretrained` included.
-    pub fn init_weights(&self) -> Result<()> {
-        for (path, report) in init_model(&self.store, &Sources::default())? {
-            tracing::info!("pretrained weights of {path}: {report}");
-        }
-        Ok(())
-    }
-
-    /// Takes the weights of a checkpoint. The report says what fitted.
-    pub fn load(&self, path: &Path) -> Result<(Checkpoint, LoadReport)> {
-        let found = checkpoint::load(path)?;
-        let report = load_state_dict(&self.store, &found.state_dict, &LoadRules::default())?;
-        Ok((found, report))
-    }
-
-    /// [`Self::load`], and an error unless every weight of the model was in the file in its shape.
-    pub fn load_all(&self, path: &Path) -> Result<Checkpoint> {
-        let (found, report) = self.load(path)?;
-        report.require_filled(path)?;
-        if !report.is_complete() {
-            tracing::warn!("{}: {report}", path.display());
-        }
-        Ok(found)
     }
 }
 

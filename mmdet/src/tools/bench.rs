@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
+use mmcv::checkpoint::load_whole_checkpoint;
 use mmcv::cli::{ConfigArgs, TaskCommand, parse_device};
 use mmcv::nn::{Ctx, no_grad};
 use mmcv::{Error, Result};
@@ -57,7 +58,7 @@ fn run(matches: &ArgMatches) -> Result<()> {
     let (config, dataset) = test_data(&args.config)?;
     let model = DetModel::from_config(&config, &parse_device(&args.device)?, 0)?;
     if let Some(file) = &args.checkpoint {
-        model.load_all(file)?;
+        load_whole_checkpoint(&model.store, file)?;
     }
     let mut timed = Vec::new();
     for i in 0..args.warmup + args.max_iter {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
-use mmcv::checkpoint::{Checkpoint, save};
+use mmcv::checkpoint::{Checkpoint, load_whole_checkpoint, save};
 use mmcv::cli::{ConfigArgs, TaskCommand, parse_device};
 use mmcv::cnn::fused_state_dict;
 use mmcv::{Error, Result};
@@ -40,7 +40,7 @@ fn run(matches: &ArgMatches) -> Result<()> {
     }
     let config = args.config.load()?;
     let model = DetModel::from_config(&config, &parse_device("cpu")?, 0)?;
-    let found = model.load_all(&args.checkpoint)?;
+    let found = load_whole_checkpoint(&model.store, &args.checkpoint)?;
     let state_dict = fused_state_dict(&model.store)?;
     let (before, after) = (model.store.entries().len(), state_dict.len());
     save(&args.output, &Checkpoint { meta: found.meta, state_dict, ..Checkpoint::default() })?;

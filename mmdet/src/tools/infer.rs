@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
+use mmcv::checkpoint::load_whole_checkpoint;
 use mmcv::cli::{ConfigArgs, TaskCommand, parse_device};
 use mmcv::{Error, Result, Rng, say};
 use serde_json::json;
@@ -41,7 +42,7 @@ fn run(matches: &ArgMatches) -> Result<()> {
     let args = InferArgs::from_arg_matches(matches).map_err(|e| Error::Usage(e.to_string()))?;
     let config = args.config.load()?;
     let model = DetModel::from_config(&config, &parse_device(&args.device)?, 0)?;
-    let found = model.load_all(&args.checkpoint)?;
+    let found = load_whole_checkpoint(&model.store, &args.checkpoint)?;
     let classes = classes(&found.meta, model.detector.num_classes());
     let steps = config.require("data.test.pipeline")?;
     let Some(steps) = steps.as_list() else { return Err(steps.error("expected a list").under("data.test.pipeline")) };

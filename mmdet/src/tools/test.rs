@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 use indicatif::{ProgressBar, ProgressStyle};
+use mmcv::checkpoint::load_whole_checkpoint;
 use mmcv::cli::{ConfigArgs, TaskCommand, parse_device};
 use mmcv::cnn::fuse_conv_bn;
 use mmcv::data::{LoaderConfig, Split};
@@ -67,7 +68,7 @@ fn run(matches: &ArgMatches) -> Result<()> {
     let dataset: Arc<dyn DetDataset> = Arc::from(dataset);
     let model = DetModel::from_config(&config, &device, 0)?;
     num_classes_fit(model.detector.as_ref().as_ref(), dataset.classes(), &config)?;
-    model.load_all(&args.checkpoint)?;
+    load_whole_checkpoint(&model.store, &args.checkpoint)?;
     if args.fuse_conv_bn {
         tracing::info!("{} batch norms fused into their convolutions", fuse_conv_bn(&model.store)?);
     }

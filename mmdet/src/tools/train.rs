@@ -12,11 +12,11 @@ use mmcv::data::{
 };
 use mmcv::optim::build_optimizer;
 use mmcv::runner::hooks::EvalConfig;
-use mmcv::runner::{LogValue, RunLength, Runner, RunnerOptions};
+use mmcv::runner::{Batches, LogValue, Mode, RunLength, Runner, RunnerOptions};
 use mmcv::{Error, Result};
 
 use crate::apis::{DetModel, ShowOptions, drawing_name, num_classes_fit, show_result, single_gpu_test};
-use crate::core::{DetResult, ImgMeta};
+use crate::core::{DetBatch, DetResult, ImgMeta};
 use crate::datasets::{DatasetDefaults, DetDataset, build_dataset, collate, update_data_root};
 use crate::evaluation::{MetricValue, TestResults, evaluate};
 
@@ -37,10 +37,7 @@ fn run(matches: &ArgMatches) -> Result<()> {
     let device = parse_device(&args.device)?;
     let mut config = args.config.load()?;
     update_data_root(&mut config.root)?;
-    let work_dir = args.work_dir(&config);
-    config.root.set("work_dir", work_dir.display().to_string());
-    let seed = args.run_seed(&config)?;
-    config.root.set("seed", i64::try_from(seed & i64::MAX as u64).unwrap_or(0));
+    let work_dir = args.settle(&mut config)?;
     train(&args, &config, &work_dir, &device)
 }
 
@@ -48,20 +45,14 @@ fn train(args: &TrainArgs, config: &Config, work_dir: &Path, device: &Device) ->
     let options = RunnerOptions { name: "mmdet".into(), ..RunnerOptions::from_config(&config.root)? };
     let seed = options.seed;
     let loading = LoaderConfig::from_config(&config.root, Split::Train)?;
-    let by_iter = matches!(options.length, RunLength::Iters(_));
+    let (by_iter, flows) = (matches!(options.length, RunLength::Iters(_)), options.workflow.clone());
     let dataset: Arc<dyn DetDataset> = Arc::from(
         build_dataset(config.require("data.train")?, DatasetDefaults { test_mode: false })
             .map_err(|e| e.under("data.train"))?,
     );
     let model = DetModel::from_config(config, device, seed)?;
     num_classes_fit(model.detector.as_ref().as_ref(), dataset.classes(), config)?;
-    model.init_weights()?;
-    let load_from = config.root.get("load_from").and_then(Node::as_str).map(Into::into);
-    if let Some(file) = args.load_from.clone().or(load_from) {
-        let (_, report) = model.load(&file)?;
-        report.require_some(&file)?;
-        tracing::info!("{}: {report}", file.display());
-    }
+    args.start_weights(config, &model.store)?;
 
     let optimizer = build_optimizer(config.require("optimizer")?, &model.store).map_err(|e| e.under("optimizer"))?;
     let mut runner = Runner::new(describe(options, config, &*dataset), model.store.clone(), optimizer)?;
@@ -77,26 +68,38 @@ fn train(args: &TrainArgs, config: &Config, work_dir: &Path, device: &Device) ->
     if let Some(validation) = &validation {
         validation.register(&mut runner)?;
     }
-    let resume_from = config.root.get("resume_from").and_then(Node::as_str).map(Into::into);
-    match args.resume_from.clone().or(resume_from) {
-        Some(file) => {
-            runner.resume(&file)?;
-        }
-        None if args.auto_resume => {
-            runner.auto_resume()?;
-        }
-        None => {}
-    }
+    args.resume(config, &mut runner)?;
 
     // A resumed run goes on with its first seed.
     let seed = runner.state.seed;
-    let loader =
-        DataLoader::new(dataset.clone(), sampler(&*dataset, &loading, by_iter, seed)?, collate, loading.options(seed));
-    runner.run(&model, &loader)?;
+    let load = |dataset: Arc<dyn DetDataset>| -> Result<_> {
+        let order = sampler(&*dataset, &loading, by_iter, seed)?;
+        Ok(DataLoader::new(dataset, order, collate, loading.options(seed)))
+    };
+    let loaders = flows
+        .iter()
+        .map(|(mode, _)| match mode {
+            Mode::Train => load(dataset.clone()),
+            Mode::Val => load(loss_dataset(config)?),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let parts: Vec<&dyn Batches<DetBatch>> = loaders.iter().map(|l| l as _).collect();
+    runner.run_workflow(&model, &parts)?;
     if let Some(validation) = &validation {
         validation.finish()?;
     }
     Ok(())
+}
+
+/// The pictures of the `val` workflow, whose losses are logged: `data.val` through the pipeline of training, as in mmdet.
+fn loss_dataset(config: &Config) -> Result<Arc<dyn DetDataset>> {
+    let mut data = config.require("data.val").map_err(|e| e.under("workflow"))?.clone();
+    let pipeline = ["data.train.pipeline", "data.train.dataset.pipeline"].iter().find_map(|at| config.root.at(at));
+    if let Some(pipeline) = pipeline {
+        data.set("pipeline", pipeline.clone());
+    }
+    let dataset = build_dataset(&data, DatasetDefaults { test_mode: false }).map_err(|e| e.under("data.val"))?;
+    Ok(Arc::from(dataset))
 }
 
 /// The order of the training images: groups of one aspect ratio, or classes in turn.

@@ -6,3 +6,4 @@ mod config;
 mod datasets;
 mod golden;
 mod registry;
+mod train;

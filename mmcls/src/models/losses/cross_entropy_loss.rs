@@ -6,7 +6,7 @@ use mmcv::register;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{LOSSES, Loss, one, reduce};
+use super::{LOSSES, Loss, column, one, reduce};
 
 /// `type = "CrossEntropyLoss"`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -87,8 +87,7 @@ impl Loss for CrossEntropyLoss {
                 Some(factors) => loss.broadcast_mul(&factors)?,
                 None => loss,
             };
-            let weight = weight.map(|w| w.reshape((n, 1))).transpose()?;
-            reduce(&loss, weight.as_ref(), cfg.reduction, avg_factor)?
+            reduce(&loss, column(weight)?.as_ref(), cfg.reduction, avg_factor)?
         } else if cfg.use_soft {
             let loss = (ops::log_softmax(score, 1)? * label.to_dtype(DType::F32)?)?.neg()?;
             let loss = match self.factors(score)? {

@@ -127,7 +127,7 @@ impl PluginLayer for ContextBlock {
         let context = self.context(x, ctx)?;
         let mut y = x.clone();
         if let Some(transform) = &self.channel_mul_conv {
-            y = y.broadcast_mul(&ops::sigmoid(&transform.forward(&context, ctx)?)?)?;
+            y = ops::scale_channels(&y, &ops::sigmoid(&transform.forward(&context, ctx)?)?)?;
         }
         if let Some(transform) = &self.channel_add_conv {
             y = y.broadcast_add(&transform.forward(&context, ctx)?)?;

@@ -168,13 +168,18 @@ impl ConvModule {
 
     /// `[B, in, H, W]` to `[B, out, H', W']`.
     pub fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
+        self.forward_add(x, None, ctx)
+    }
+
+    /// [`Self::forward`], with `add` added before the activation (at the end, where there is none).
+    pub fn forward_add(&self, x: &Tensor, add: Option<&Tensor>, ctx: &Ctx) -> Result<Tensor> {
         let padded = self.pad.map(|(padding, mode)| pad2d(x, padding, mode)).transpose()?;
         let x = padded.as_ref().unwrap_or(x);
         if self.order == [Order::Conv, Order::Norm, Order::Act] {
             let act = self.activate.as_deref();
             let spec = act.and_then(ActivationLayer::spec);
             let fused = spec.unwrap_or_default();
-            let y = conv_norm_act(self.conv.as_ref(), self.norm.as_deref(), x, None, fused, ctx)?;
+            let y = conv_norm_act(self.conv.as_ref(), self.norm.as_deref(), x, add, fused, ctx)?;
             return match act {
                 Some(act) if spec.is_none() => act.forward(&y, ctx),
                 _ => Ok(y),
@@ -182,6 +187,9 @@ impl ConvModule {
         }
         let mut y = x.clone();
         for step in self.order {
+            if let (Order::Act, Some(add)) = (step, add) {
+                y = (y + add)?;
+            }
             y = match (step, &self.norm, &self.activate) {
                 (Order::Conv, ..) => self.conv.forward(&y, ctx)?,
                 (Order::Norm, Some(norm), _) => norm.forward(&y, ctx)?,

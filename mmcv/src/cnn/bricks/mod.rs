@@ -8,6 +8,7 @@ mod conv_variants;
 mod deconv;
 mod deform_conv;
 mod depthwise_separable_conv_module;
+mod kinds;
 mod linear;
 mod merge_cells;
 mod non_local;
@@ -17,6 +18,7 @@ mod padding;
 mod pair;
 mod plugin;
 mod scale;
+mod se_layer;
 mod upsample;
 
 pub use activation::{
@@ -30,6 +32,7 @@ pub use conv_variants::{Conv1d, Conv2dAdaptivePadding, ConvAWS2d, ConvWS2d, Conv
 pub use deconv::{ConvTranspose2d, DeconvConvConfig, DeconvUpsample, DeconvUpsampleConfig};
 pub use deform_conv::{Dcn, DcnConfig, DcnV2, DcnV2Config};
 pub use depthwise_separable_conv_module::{DepthwiseSeparableConfig, DepthwiseSeparableConvModule};
+pub use kinds::Kinds;
 pub use linear::Linear;
 pub use merge_cells::{MergeCell, MergeOp};
 pub use non_local::{NonLocal2d, NonLocal2dConfig, NonLocalMode};
@@ -41,6 +44,7 @@ pub use plugin::{
     ConvPlugin, ConvPluginConfig, PLUGIN_LAYERS, PluginArgs, PluginLayer, build_plugin_layer, plugin_name,
 };
 pub use scale::Scale;
+pub use se_layer::{SeLayer, make_divisible};
 pub use upsample::{
     BilinearUpsample, Factor, InterpolateConfig, NearestUpsample, PixelShufflePack, PixelShufflePackConfig,
     UPSAMPLE_LAYERS, UpsampleLayer, build_upsample_layer,

@@ -1,15 +1,18 @@
 //! The two residual blocks and the stage made of them.
 
+use std::sync::Arc;
+
 use candle_core::{Result, Tensor};
 
+use super::{FALLBACK, default_norm};
 use crate::cnn::bricks::{
-    ConvLayer, ConvSpec, NormLayer, PluginLayer, build_conv_layer, build_norm_layer, build_plugin_layer, conv_norm_act,
-    norm_name,
+    ConvLayer, ConvSpec, NormLayer, PluginLayer, SeLayer, build_conv_layer, build_norm_layer, build_plugin_layer,
+    conv_norm_act, make_divisible, norm_name,
 };
 use crate::cnn::flops;
 use crate::config::{Node, Value};
-use crate::error::Result as CoreResult;
-use crate::nn::{Ctx, VarBuilder};
+use crate::error::{Error, Result as CoreResult};
+use crate::nn::{Ctx, Recomputable, VarBuilder};
 use crate::ops::{self, Act, AvgPoolOptions};
 
 /// Where a plugin stands in a bottleneck.
@@ -49,20 +52,65 @@ pub struct ResLayerSpec {
     pub caffe: bool,
     /// Whether the shortcut pools before its 1x1.
     pub avg_down: bool,
+    /// Whether a pool of stride 1 has a place in the shortcut's keys all the same (mmdet) or is not there (mmcls).
+    pub pool_at_stride_1: bool,
+    /// A block's output is weighed by channel, with its channels by this in between (SE-ResNet).
+    pub se_ratio: Option<usize>,
+    /// Probability that a block is left out in training.
+    pub drop_path_rate: f64,
     /// Whether the last norm of each block starts at 0.
     pub zero_init_residual: bool,
     /// Kind of convolution.
     pub conv_cfg: Option<Node>,
+    /// Kind of a bottleneck's 3x3, where it isn't that of the others: `DCN` or `DCNv2`.
+    pub dcn: Option<Node>,
     /// Kind of norm.
     pub norm_cfg: Node,
     /// Plugins.
     pub plugins: Vec<(PluginPosition, Node)>,
+    /// Whether the inside of a block is run again in the backward pass in place of being kept.
+    pub with_cp: bool,
+}
+
+/// One plain basic block of 64 channels with `BN`.
+impl Default for ResLayerSpec {
+    fn default() -> Self {
+        Self {
+            bottleneck: false,
+            inplanes: 64,
+            planes: 64,
+            expansion: 1,
+            num_blocks: 1,
+            stride: 1,
+            dilation: 1,
+            groups: 1,
+            width: 64,
+            caffe: false,
+            avg_down: false,
+            pool_at_stride_1: true,
+            se_ratio: None,
+            drop_path_rate: 0.0,
+            zero_init_residual: false,
+            conv_cfg: None,
+            dcn: None,
+            norm_cfg: default_norm(),
+            plugins: Vec::new(),
+            with_cp: false,
+        }
+    }
 }
 
 impl ResLayerSpec {
     /// Channels that go out.
     pub fn out_channels(&self) -> usize {
         self.planes * self.expansion
+    }
+
+    /// The deformable convolution of the stage's first block, or of the others.
+    pub(super) fn dcn_of(&self, first: bool) -> Option<Node> {
+        let dcn = self.dcn.as_ref()?;
+        let falls_back = dcn.get(FALLBACK).is_some_and(|n| n.value == Value::Bool(true));
+        (!(first && falls_back)).then(|| dcn.without(FALLBACK))
     }
 }
 
@@ -72,10 +120,12 @@ struct Unit {
     plugins: Vec<Box<dyn PluginLayer>>,
 }
 
-/// A block: two 3x3s, or 1x1, 3x3, 1x1. Keys: `conv{i}.*`, `bn{i}.*`, `downsample.{j}.*`.
+/// A block: two 3x3s, or 1x1, 3x3, 1x1. Keys: `conv{i}.*`, `bn{i}.*`, `downsample.{j}.*`, `se_layer.*`.
 struct Block {
     units: Vec<Unit>,
     downsample: Option<Downsample>,
+    se_layer: Option<SeLayer>,
+    drop_path_rate: f64,
 }
 
 /// The shortcut of a block that changes its input's shape. Keys: `0.*`, `1.*`, or with a pool in front `1.*`, `2.*`.
@@ -86,15 +136,19 @@ pub(super) struct Downsample {
 }
 
 impl Downsample {
-    /// With `pool` averages over the stride come first.
-    pub(super) fn new(spec: &ResLayerSpec, pool: bool, vb: &VarBuilder) -> CoreResult<Self> {
+    /// That of a stage's first block; none where it would change nothing.
+    pub(super) fn new(spec: &ResLayerSpec, vb: &VarBuilder) -> CoreResult<Option<Self>> {
+        if spec.stride == 1 && spec.inplanes == spec.out_channels() {
+            return Ok(None);
+        }
+        let pool = spec.avg_down && (spec.stride != 1 || spec.pool_at_stride_1);
         let (at, stride) = if pool { (1, 1) } else { (0, spec.stride) };
         let conv = ConvSpec::new(spec.inplanes, spec.out_channels(), 1).stride(stride);
-        Ok(Self {
+        Ok(Some(Self {
             pool: pool.then_some(spec.stride),
             conv: build_conv_layer(spec.conv_cfg.as_ref(), conv, vb.pp(at))?,
             norm: build_norm_layer(&spec.norm_cfg, spec.out_channels(), vb.pp(at + 1))?,
-        })
+        }))
     }
 
     pub(super) fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
@@ -125,28 +179,26 @@ impl Block {
             ]
         } else {
             vec![
-                ConvSpec::new(inplanes, out, 3).stride(stride).padding(d).dilation(d),
-                ConvSpec::new(out, out, 3).padding(1),
+                ConvSpec::new(inplanes, spec.width, 3).stride(stride).padding(d).dilation(d),
+                ConvSpec::new(spec.width, out, 3).padding(1),
             ]
         };
         let last = convs.len();
+        let dcn = spec.dcn_of(first);
         let mut units = Vec::new();
         for (i, conv) in (1..).zip(convs) {
             let norm_vb = vb.pp(norm_name(&spec.norm_cfg, &i.to_string()));
             if i == last && spec.zero_init_residual {
                 norm_vb.init_cfg(&super::typed("Constant", &[("val", Value::from(0))]));
             }
+            let dcn = dcn.as_ref().filter(|_| i == 2);
             units.push(Unit {
-                conv: build_conv_layer(spec.conv_cfg.as_ref(), conv, vb.pp(format!("conv{i}")))?,
+                conv: build_conv_layer(dcn.or(spec.conv_cfg.as_ref()), conv, vb.pp(format!("conv{i}")))?,
                 norm: build_norm_layer(&spec.norm_cfg, conv.out_channels, norm_vb)?,
                 plugins: Vec::new(),
             });
         }
-        let downsample = if first && (spec.stride != 1 || spec.inplanes != out) {
-            Some(Downsample::new(spec, spec.avg_down, &vb.pp("downsample"))?)
-        } else {
-            None
-        };
+        let downsample = if first { Downsample::new(spec, &vb.pp("downsample"))? } else { None };
         for (position, cfg) in &spec.plugins {
             let (unit, channels) = match position {
                 PluginPosition::AfterConv1 => (0, spec.width),
@@ -158,7 +210,19 @@ impl Block {
                 _ => return Err(cfg.error("plugins stand in bottlenecks only (depth 50 and more)")),
             }
         }
-        Ok(Self { units, downsample })
+        let se_layer = match spec.se_ratio {
+            Some(ratio) => {
+                let squeezed = make_divisible(out / ratio.max(1), 8);
+                Some(SeLayer::new(
+                    out,
+                    squeezed,
+                    [&super::typed("ReLU", &[]), &super::typed("Sigmoid", &[])],
+                    &vb.pp("se_layer"),
+                )?)
+            }
+            None => None,
+        };
+        Ok(Self { units, downsample, se_layer, drop_path_rate: spec.drop_path_rate })
     }
 
     fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
@@ -172,11 +236,12 @@ impl Block {
         };
         let mut y = x.clone();
         let last = self.units.len() - 1;
+        let dropped = ctx.train && self.drop_path_rate > 0.0;
         for (i, unit) in self.units.iter().enumerate() {
             let conv = unit.conv.as_ref();
             let norm = Some(unit.norm.as_ref());
             let relu = Act::Relu;
-            if i == last && unit.plugins.is_empty() {
+            if i == last && unit.plugins.is_empty() && self.se_layer.is_none() && !dropped {
                 return conv_norm_act(conv, norm, &y, Some(identity), relu, ctx);
             }
             y = conv_norm_act(conv, norm, &y, None, if i == last { Act::None } else { relu }, ctx)?;
@@ -184,20 +249,33 @@ impl Block {
                 y = plugin.forward(&y, ctx)?;
             }
         }
-        ops::relu(&(y + identity)?)
+        if let Some(se) = &self.se_layer {
+            y = se.forward(&y, ctx)?;
+        }
+        if dropped {
+            y = ctx.rng(|rng| ops::drop_path(&y, self.drop_path_rate, rng))?;
+        }
+        ops::add_relu(&y, identity)
     }
 }
 
 /// A stage. Keys: `{block}.*`.
 pub struct ResLayer {
-    blocks: Vec<Block>,
+    pub(super) blocks: Vec<Recomputable>,
 }
 
 impl ResLayer {
     /// The stage of `spec` at `vb`.
     pub fn new(spec: &ResLayerSpec, vb: &VarBuilder) -> CoreResult<Self> {
-        let blocks = (0..spec.num_blocks).map(|i| Block::new(spec, i == 0, &vb.pp(i))).collect::<CoreResult<_>>()?;
-        Ok(Self { blocks })
+        if spec.dcn.is_some() && !spec.bottleneck {
+            return Err(Error::config("only bottlenecks (depth 50 and more) have deformable convolutions").under("dcn"));
+        }
+        let one = |i: usize| {
+            let vb = vb.pp(i);
+            let block = Block::new(spec, i == 0, &vb)?;
+            Ok(Recomputable::new(Arc::new(move |x, ctx| block.forward(x, ctx)), spec.with_cp, &vb))
+        };
+        Ok(Self { blocks: (0..spec.num_blocks).map(one).collect::<CoreResult<_>>()? })
     }
 
     /// `[B, inplanes, H, W]` to `[B, out, ceil(H / stride), ceil(W / stride)]`.

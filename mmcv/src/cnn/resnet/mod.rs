@@ -5,6 +5,7 @@ mod block;
 mod regnet;
 mod relatives;
 mod res2net;
+mod spec;
 
 use candle_core::{Result, Tensor};
 use schemars::JsonSchema;
@@ -13,10 +14,10 @@ use serde::Deserialize;
 pub use block::{PluginPosition, ResLayer, ResLayerSpec};
 pub use regnet::{Arch, ArchSettings, RegNet, RegNetConfig};
 pub use relatives::{Res2Net, Res2NetConfig, ResNeXt, ResNeXtConfig, ResNetV1d, ResNetV1dConfig};
+pub use spec::{Family, ResNetSpec, Stem};
 
 use super::backbone::Backbone;
-use super::bricks::{ConvLayer, ConvSpec, NormLayer, build_conv_layer, build_norm_layer};
-use super::bricks::{conv_norm_act, norm_name};
+use super::bricks::{ConvLayer, NormLayer, conv_norm_act};
 use super::flops;
 use crate::config::{Node, Value};
 use crate::error::{Error, Result as CoreResult};
@@ -71,7 +72,7 @@ pub struct ResNetConfig {
     /// Whether batch norms use and keep their running statistics in training; default true.
     #[serde(default = "yes")]
     pub norm_eval: bool,
-    /// Deformable convolutions in place of the 3x3s; not there yet.
+    /// Deformable convolutions in place of a bottleneck's 3x3s: `dict(type='DCN', deform_groups=1)`.
     #[serde(default)]
     pub dcn: Option<Node>,
     /// Stages with deformable convolutions.
@@ -80,7 +81,7 @@ pub struct ResNetConfig {
     /// Plugins of the blocks: `cfg`, `position`, `stages`.
     #[serde(default)]
     pub plugins: Option<Vec<StagePlugin>>,
-    /// Recompute blocks in the backward pass to save memory. The numbers are the same either way; blocks are kept in memory so far.
+    /// Run blocks again in the backward pass to save memory: their insides are not kept.
     #[serde(default)]
     pub with_cp: bool,
     /// Whether the last norm of each block starts at 0; default true.
@@ -136,10 +137,10 @@ fn ones() -> Vec<usize> {
 fn all() -> Vec<usize> {
     vec![0, 1, 2, 3]
 }
-fn minus_one() -> i64 {
+pub(super) fn minus_one() -> i64 {
     -1
 }
-fn yes() -> bool {
+pub(super) fn yes() -> bool {
     true
 }
 
@@ -162,6 +163,49 @@ pub(super) fn default_init() -> Node {
     ]))
 }
 
+/// A config's own `init_cfg`, or the `Pretrained` one that its older `pretrained` means.
+fn own_init(init_cfg: Option<&Node>, pretrained: Option<&str>) -> CoreResult<Option<Node>> {
+    match (init_cfg.filter(|i| !i.is_null()), pretrained) {
+        (Some(_), Some(_)) => Err(Error::config("init_cfg and pretrained can't both be set").under("pretrained")),
+        (init, None) => Ok(init.cloned()),
+        (None, Some(file)) => Ok(Some(typed("Pretrained", &[("checkpoint", Value::from(file))]))),
+    }
+}
+
+/// Starts the network at `vb` by its config's `init_cfg` or `pretrained`, else by `default`.
+pub(super) fn start(
+    vb: &VarBuilder,
+    init_cfg: Option<&Node>,
+    pretrained: Option<&str>,
+    default: impl FnOnce() -> Node,
+) -> CoreResult<()> {
+    vb.init_cfg(&own_init(init_cfg, pretrained)?.unwrap_or_else(default));
+    Ok(())
+}
+
+/// `BN`, trained.
+pub(super) fn default_norm() -> Node {
+    typed("BN", &[("requires_grad", Value::from(true))])
+}
+
+/// The kind of 3x3 of stage `stage`, where it is deformable. Without `with` none is, as in mmdet.
+fn stage_dcn(dcn: Option<&Node>, with: Option<&[bool]>, stage: usize, stages: usize) -> CoreResult<Option<Node>> {
+    let (Some(dcn), Some(on)) = (dcn.filter(|d| !d.is_null()), with) else { return Ok(None) };
+    if on.len() != stages {
+        let message = format!("has {} values for {stages} stages", on.len());
+        return Err(Error::config(message).under("stage_with_dcn"));
+    }
+    let mut dcn = dcn.clone();
+    // The original's first block with `fallback_on_stride` is a plain one and takes the key out of the dict that all share.
+    if on[..stage].contains(&true) {
+        dcn = dcn.without(FALLBACK);
+    }
+    Ok(on[stage].then_some(dcn))
+}
+
+/// The key that makes the first block of a network with deformable convolutions a plain one.
+const FALLBACK: &str = "fallback_on_stride";
+
 /// The plugins of stage `stage`.
 fn stage_plugins(
     plugins: Option<&[StagePlugin]>,
@@ -180,40 +224,17 @@ fn stage_plugins(
     Ok(here)
 }
 
-enum Stem {
+enum StemLayers {
     /// `conv1`, `bn1`.
     Plain(Box<dyn ConvLayer>, Box<dyn NormLayer>),
-    /// `stem.{0, 3, 6}`, `stem.{1, 4, 7}`.
+    /// `stem.{0, 3, 6}`, `stem.{1, 4, 7}`; or `stem.{0, 1, 2}.{conv, bn}`.
     Deep(Vec<(Box<dyn ConvLayer>, Box<dyn NormLayer>)>),
-}
-
-/// What the stages of ResNet and its relatives are made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Family {
-    /// Plain blocks.
-    Plain,
-    /// Bottlenecks with a grouped 3x3.
-    Next { groups: usize, base_width: usize },
-    /// Bottlenecks with a chain of narrow 3x3s.
-    Res2 { scales: usize, base_width: usize },
-}
-
-/// One stage.
-trait Stage: Send + Sync {
-    /// `[B, inplanes, H, W]` to `[B, out, ceil(H / stride), ceil(W / stride)]`.
-    fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor>;
-}
-
-impl Stage for ResLayer {
-    fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
-        self.forward(x, ctx)
-    }
 }
 
 /// Keys: `conv1.*`, `bn1.*` (or `stem.*`), `layer{1..4}.{block}.*`.
 pub struct ResNet {
-    stem: Stem,
-    layers: Vec<Box<dyn Stage>>,
+    stem: StemLayers,
+    layers: Vec<ResLayer>,
     out_indices: Vec<usize>,
     frozen_stages: i64,
     norm_eval: bool,
@@ -221,139 +242,49 @@ pub struct ResNet {
     pool: bool,
 }
 
+impl ResNetConfig {
+    /// The network that it asks for.
+    fn spec(&self) -> CoreResult<ResNetSpec> {
+        let init_cfg = own_init(self.init_cfg.as_ref(), self.pretrained.as_deref())?;
+        Ok(ResNetSpec {
+            depth: self.depth,
+            in_channels: self.in_channels,
+            stem_channels: self.stem_channels.unwrap_or(self.base_channels),
+            base_channels: self.base_channels,
+            num_stages: self.num_stages,
+            strides: self.strides.clone(),
+            dilations: self.dilations.clone(),
+            out_indices: self.out_indices.clone(),
+            style: self.style,
+            stem: if self.deep_stem { Stem::Deep } else { Stem::Plain },
+            avg_down: self.avg_down,
+            pool_at_stride_1: true,
+            frozen_stages: self.frozen_stages,
+            conv_cfg: self.conv_cfg.clone(),
+            norm_cfg: self.norm_cfg.clone(),
+            norm_eval: self.norm_eval,
+            zero_init_residual: self.zero_init_residual && init_cfg.is_none(),
+            dcn: self.dcn.clone(),
+            stage_with_dcn: self.stage_with_dcn.clone(),
+            plugins: self.plugins.clone(),
+            with_cp: self.with_cp,
+            init_cfg,
+            ..ResNetSpec::default()
+        })
+    }
+}
+
 impl ResNet {
     /// The network at `vb`.
     pub fn new(cfg: &ResNetConfig, vb: VarBuilder) -> CoreResult<Self> {
-        Self::build(cfg, Family::Plain, &vb)
-    }
-
-    fn build(cfg: &ResNetConfig, family: Family, vb: &VarBuilder) -> CoreResult<Self> {
-        let (bottleneck, depths) = match cfg.depth {
-            18 if family == Family::Plain => (false, [2, 2, 2, 2]),
-            34 if family == Family::Plain => (false, [3, 4, 6, 3]),
-            50 => (true, [3, 4, 6, 3]),
-            101 => (true, [3, 4, 23, 3]),
-            152 => (true, [3, 8, 36, 3]),
-            other => {
-                let plain = if family == Family::Plain { "18, 34, " } else { "" };
-                return Err(Error::config(format!("is {other}, expected {plain}50, 101 or 152")).under("depth"));
-            }
-        };
-        let stages = cfg.num_stages;
-        let check = |ok: bool, key: &str, message: String| {
-            if ok { Ok(()) } else { Err(Error::config(message).under(key)) }
-        };
-        check((1..=4).contains(&stages), "num_stages", format!("is {stages}, expected 1 to 4"))?;
-        for (key, list) in [("strides", &cfg.strides), ("dilations", &cfg.dilations)] {
-            check(list.len() == stages, key, format!("has {} values for {stages} stages", list.len()))?;
-            check(!list.contains(&0), key, "a value is 0".into())?;
-        }
-        check(
-            cfg.out_indices.iter().all(|i| *i < stages),
-            "out_indices",
-            format!("{:?} names stages past the last, {}", cfg.out_indices, stages - 1),
-        )?;
-        check(cfg.frozen_stages <= stages as i64, "frozen_stages", format!("more than the {stages} stages"))?;
-        check(cfg.dcn.as_ref().is_none_or(Node::is_null), "dcn", "deformable convolutions are not there yet".into())?;
-        if cfg.init_cfg.as_ref().is_some_and(|i| !i.is_null()) && cfg.pretrained.is_some() {
-            return Err(Error::config("init_cfg and pretrained can't both be set").under("pretrained"));
-        }
-        let own_init = match (&cfg.init_cfg, &cfg.pretrained) {
-            (_, Some(file)) => typed("Pretrained", &[("checkpoint", Value::from(file.as_str()))]),
-            (Some(init), None) if !init.is_null() => init.clone(),
-            _ => default_init(),
-        };
-        let given = cfg.pretrained.is_some() || cfg.init_cfg.as_ref().is_some_and(|i| !i.is_null());
-        vb.init_cfg(&own_init);
-
-        let norm_cfg = match &cfg.norm_cfg {
-            Some(norm) if !norm.is_null() => norm.clone(),
-            _ => typed("BN", &[("requires_grad", Value::from(true))]),
-        };
-        let conv_cfg = cfg.conv_cfg.clone().filter(|c| !c.is_null());
-        let stem_channels = cfg.stem_channels.unwrap_or(cfg.base_channels);
-        let conv_norm = |spec: ConvSpec, conv: VarBuilder, norm: VarBuilder| -> CoreResult<_> {
-            Ok((
-                build_conv_layer(conv_cfg.as_ref(), spec, conv)?,
-                build_norm_layer(&norm_cfg, spec.out_channels, norm)?,
-            ))
-        };
-        let stem = if cfg.deep_stem {
-            let half = stem_channels / 2;
-            let plan = [(cfg.in_channels, half, 2), (half, half, 1), (half, stem_channels, 1)];
-            let stem = vb.pp("stem");
-            let mut units = Vec::new();
-            for (i, (from, to, stride)) in plan.into_iter().enumerate() {
-                let spec = ConvSpec::new(from, to, 3).stride(stride).padding(1);
-                units.push(conv_norm(spec, stem.pp(3 * i), stem.pp(3 * i + 1))?);
-            }
-            Stem::Deep(units)
-        } else {
-            let spec = ConvSpec::new(cfg.in_channels, stem_channels, 7).stride(2).padding(3);
-            let (conv, norm) = conv_norm(spec, vb.pp("conv1"), vb.pp(norm_name(&norm_cfg, "1")))?;
-            Stem::Plain(conv, norm)
-        };
-
-        let mut inplanes = stem_channels;
-        let mut layers = Vec::new();
-        for i in 0..stages {
-            let plugins = stage_plugins(cfg.plugins.as_deref(), i, stages)?;
-            let planes = cfg.base_channels << i;
-            let scaled = |base_width: usize| {
-                (planes as f64 * (base_width as f64 / cfg.base_channels.max(1) as f64)).floor() as usize
-            };
-            let (groups, width) = match family {
-                Family::Next { groups, base_width } if groups > 1 => (groups, scaled(base_width) * groups),
-                Family::Res2 { base_width, .. } => (1, scaled(base_width)),
-                _ => (1, planes),
-            };
-            let spec = ResLayerSpec {
-                bottleneck,
-                inplanes,
-                planes,
-                expansion: if bottleneck { 4 } else { 1 },
-                num_blocks: depths[i],
-                stride: cfg.strides[i],
-                dilation: cfg.dilations[i],
-                groups,
-                width,
-                caffe: cfg.style == Style::Caffe,
-                avg_down: cfg.avg_down,
-                // mmdet looks for its own block class, which its relatives' are not.
-                zero_init_residual: cfg.zero_init_residual && !given && family == Family::Plain,
-                conv_cfg: conv_cfg.clone(),
-                norm_cfg: norm_cfg.clone(),
-                plugins,
-            };
-            inplanes = spec.out_channels();
-            let vb = vb.pp(format!("layer{}", i + 1));
-            layers.push(match family {
-                Family::Res2 { scales, .. } => Box::new(res2net::Res2Layer::new(&spec, scales, &vb)?) as Box<dyn Stage>,
-                _ => Box::new(ResLayer::new(&spec, &vb)?),
-            });
-        }
-        let model = Self {
-            stem,
-            layers,
-            out_indices: cfg.out_indices.clone(),
-            frozen_stages: cfg.frozen_stages,
-            norm_eval: cfg.norm_eval,
-            pool: true,
-        };
-        model.freeze(vb);
-        Ok(model)
+        Self::from_spec(&cfg.spec()?, vb)
     }
 
     fn freeze(&self, vb: &VarBuilder) {
-        let frozen: Vec<String> = (0..=self.frozen_stages)
-            .flat_map(|i| match i {
-                0 => vec![vb.key("conv1."), vb.key("bn1."), vb.key("gn1."), vb.key("stem.")],
-                i => vec![vb.key(&format!("layer{i}."))],
-            })
-            .collect();
-        for param in vb.store().all() {
-            if frozen.iter().any(|f| param.name().starts_with(f.as_str())) {
-                param.set_trainable(false);
+        for stage in 0..=self.frozen_stages {
+            match stage {
+                0 => ["conv1", "bn1", "gn1", "stem"].iter().for_each(|part| vb.freeze(part)),
+                _ => vb.freeze(&format!("layer{stage}")),
             }
         }
     }
@@ -367,8 +298,8 @@ impl Backbone for ResNet {
             conv_norm_act(conv, Some(norm), x, None, Act::Relu, ctx_of(0))
         };
         let mut x = match &self.stem {
-            Stem::Plain(conv, norm) => stem(conv.as_ref(), norm.as_ref(), x)?,
-            Stem::Deep(units) => {
+            StemLayers::Plain(conv, norm) => stem(conv.as_ref(), norm.as_ref(), x)?,
+            StemLayers::Deep(units) => {
                 units.iter().try_fold(x.clone(), |x, (conv, norm)| stem(conv.as_ref(), norm.as_ref(), &x))?
             }
         };

@@ -4,10 +4,13 @@ use candle_core::{Result, Tensor};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ResLayer, ResLayerSpec, ResNet, Stage, StagePlugin, Stem, Style, default_init, minus_one, typed, yes};
+use super::{
+    ResLayer, ResLayerSpec, ResNet, StagePlugin, StemLayers, Style, default_init, default_norm, minus_one, own_init,
+    stage_dcn, yes,
+};
 use crate::cnn::backbone::Backbone;
 use crate::cnn::bricks::{ConvSpec, build_conv_layer, build_norm_layer, norm_name};
-use crate::config::{Node, Value};
+use crate::config::Node;
 use crate::error::{Error, Result as CoreResult};
 use crate::nn::{Ctx, VarBuilder};
 
@@ -99,7 +102,7 @@ pub struct RegNetConfig {
     /// Whether batch norms keep their running statistics in training; default true.
     #[serde(default = "yes")]
     pub norm_eval: bool,
-    /// Deformable convolutions in place of the 3x3s; not there yet.
+    /// Deformable convolutions in place of the 3x3s.
     #[serde(default)]
     pub dcn: Option<Node>,
     /// Stages with deformable convolutions.
@@ -150,6 +153,11 @@ pub struct RegNet(ResNet);
 impl RegNet {
     /// The network at `vb`.
     pub fn new(cfg: &RegNetConfig, vb: VarBuilder) -> CoreResult<Self> {
+        Self::with_pool_at_stride_1(cfg, true, vb)
+    }
+
+    /// The network whose shortcuts have a place for a pool of stride 1, or not; see [`ResLayerSpec::pool_at_stride_1`].
+    pub fn with_pool_at_stride_1(cfg: &RegNetConfig, pool_at_stride_1: bool, vb: VarBuilder) -> CoreResult<Self> {
         let arch = match &cfg.arch {
             Arch::Settings(settings) => *settings,
             Arch::Name(name) => match NAMED.iter().find(|(n, _)| n == name) {
@@ -172,23 +180,14 @@ impl RegNet {
                 format!("the network has {n} stages; strides, dilations, out_indices or frozen_stages don't fit");
             return Err(Error::config(message).under("arch"));
         }
-        if cfg.dcn.as_ref().is_some_and(|d| !d.is_null()) {
-            return Err(Error::config("deformable convolutions are not there yet").under("dcn"));
-        }
-        let own = cfg.init_cfg.clone().filter(|i| !i.is_null());
-        if own.is_some() && cfg.pretrained.is_some() {
-            return Err(Error::config("init_cfg and pretrained can't both be set").under("pretrained"));
-        }
-        let pretrained =
-            cfg.pretrained.as_deref().map(|file| typed("Pretrained", &[("checkpoint", Value::from(file))]));
-        let given = pretrained.or(own);
+        let given = own_init(cfg.init_cfg.as_ref(), cfg.pretrained.as_deref())?;
         vb.init_cfg(&given.clone().unwrap_or_else(default_init));
 
         let norm_cfg = cfg.norm_cfg.clone().filter(|c| !c.is_null());
-        let norm_cfg = norm_cfg.unwrap_or_else(|| typed("BN", &[("requires_grad", Value::from(true))]));
+        let norm_cfg = norm_cfg.unwrap_or_else(default_norm);
         let conv_cfg = cfg.conv_cfg.clone().filter(|c| !c.is_null());
         let spec = ConvSpec::new(cfg.in_channels, cfg.stem_channels, 3).stride(2).padding(1);
-        let stem = Stem::Plain(
+        let stem = StemLayers::Plain(
             build_conv_layer(conv_cfg.as_ref(), spec, vb.pp("conv1"))?,
             build_norm_layer(&norm_cfg, cfg.stem_channels, vb.pp(norm_name(&norm_cfg, "1")))?,
         );
@@ -214,13 +213,17 @@ impl RegNet {
                 width: if groups == 1 { planes } else { per_group * groups },
                 caffe: cfg.style == Style::Caffe,
                 avg_down: cfg.avg_down,
+                pool_at_stride_1,
                 zero_init_residual: cfg.zero_init_residual && given.is_none(),
                 conv_cfg: conv_cfg.clone(),
                 norm_cfg: norm_cfg.clone(),
+                dcn: stage_dcn(cfg.dcn.as_ref(), cfg.stage_with_dcn.as_deref(), i, n)?,
                 plugins: super::stage_plugins(cfg.plugins.as_deref(), i, n)?,
+                with_cp: cfg.with_cp,
+                ..ResLayerSpec::default()
             };
             inplanes = planes;
-            layers.push(Box::new(ResLayer::new(&spec, &vb.pp(format!("layer{}", i + 1)))?) as Box<dyn Stage>);
+            layers.push(ResLayer::new(&spec, &vb.pp(format!("layer{}", i + 1)))?);
         }
         let model = ResNet {
             stem,

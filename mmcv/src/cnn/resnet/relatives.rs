@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Family, ResNet, ResNetConfig, StagePlugin, Style, all, four, minus_one, ones, sixty_four, strides, three, yes,
+    Family, ResNet, ResNetConfig, ResNetSpec, StagePlugin, Style, all, four, minus_one, ones, sixty_four, strides,
+    three, yes,
 };
 use crate::cnn::backbone::Backbone;
 use crate::config::Node;
@@ -55,7 +56,7 @@ macro_rules! config {
             /// Whether batch norms keep their running statistics in training; default true.
             #[serde(default = "yes")]
             pub norm_eval: bool,
-            /// Deformable convolutions in place of the 3x3s; not there yet.
+            /// Deformable convolutions in place of the 3x3s.
             #[serde(default)]
             pub dcn: Option<Node>,
             /// Stages with deformable convolutions.
@@ -167,6 +168,12 @@ config! {
     }
 }
 
+/// The network of another family than ResNet's.
+fn related(cfg: &ResNetConfig, family: Family, vb: VarBuilder) -> CoreResult<ResNet> {
+    // mmdet looks for its own block classes when it zeroes the last norms, which these are not.
+    ResNet::from_spec(&ResNetSpec { family, zero_init_residual: false, ..cfg.spec()? }, vb)
+}
+
 /// Bag of Tricks for Image Classification, He et al., CVPR 2019 (<https://arxiv.org/abs/1812.01187>).
 /// Keys: `stem.*`, `layer{1..4}.{block}.*`.
 pub struct ResNetV1d(ResNet);
@@ -174,7 +181,7 @@ pub struct ResNetV1d(ResNet);
 impl ResNetV1d {
     /// The network at `vb`.
     pub fn new(cfg: &ResNetV1dConfig, vb: VarBuilder) -> CoreResult<Self> {
-        ResNet::build(&cfg.base(cfg.style, true, true), Family::Plain, &vb).map(Self)
+        ResNet::from_spec(&cfg.base(cfg.style, true, true).spec()?, vb).map(Self)
     }
 }
 
@@ -186,7 +193,7 @@ impl ResNeXt {
     /// The network at `vb`.
     pub fn new(cfg: &ResNeXtConfig, vb: VarBuilder) -> CoreResult<Self> {
         let family = Family::Next { groups: cfg.groups, base_width: cfg.base_width };
-        ResNet::build(&cfg.base(cfg.style, cfg.deep_stem, cfg.avg_down), family, &vb).map(Self)
+        related(&cfg.base(cfg.style, cfg.deep_stem, cfg.avg_down), family, vb).map(Self)
     }
 }
 
@@ -198,7 +205,7 @@ impl Res2Net {
     /// The network at `vb`.
     pub fn new(cfg: &Res2NetConfig, vb: VarBuilder) -> CoreResult<Self> {
         let family = Family::Res2 { scales: cfg.scales, base_width: cfg.base_width };
-        ResNet::build(&cfg.base(Style::Pytorch, true, true), family, &vb).map(Self)
+        related(&cfg.base(Style::Pytorch, true, true), family, vb).map(Self)
     }
 }
 

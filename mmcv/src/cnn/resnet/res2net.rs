@@ -1,17 +1,18 @@
 //! Res2Net: A New Multi-scale Backbone Architecture, Gao et al., TPAMI 2021 (<https://arxiv.org/abs/1904.01169>): blocks whose
 //! 3x3 is a chain over slices of the channels.
 
+use std::sync::Arc;
+
 use candle_core::{Result, Tensor};
 
-use super::Stage;
-use super::block::{Downsample, PluginPosition, ResLayerSpec};
+use super::block::{Downsample, PluginPosition, ResLayer, ResLayerSpec};
 use crate::cnn::bricks::{
     ConvLayer, ConvSpec, NormLayer, PluginLayer, build_conv_layer, build_norm_layer, build_plugin_layer, conv_norm_act,
     norm_name,
 };
 use crate::cnn::flops;
 use crate::error::{Error, Result as CoreResult};
-use crate::nn::{Ctx, VarBuilder};
+use crate::nn::{Ctx, Recomputable, VarBuilder};
 use crate::ops::{self, Act, AvgPoolOptions};
 
 type Unit = (Box<dyn ConvLayer>, Box<dyn NormLayer>);
@@ -45,11 +46,7 @@ impl Bottle2neck {
         };
         let conv1 = named(1, ConvSpec::new(inplanes, w * scales, 1))?;
         let conv3 = named(3, ConvSpec::new(w * scales, out, 1))?;
-        let downsample = if first && (spec.stride != 1 || spec.inplanes != out) {
-            Some(Downsample::new(spec, true, &vb.pp("downsample"))?)
-        } else {
-            None
-        };
+        let downsample = if first { Downsample::new(spec, &vb.pp("downsample"))? } else { None };
         let mut plugins = Vec::new();
         for (position, cfg) in &spec.plugins {
             // The original makes them for the parent's widths.
@@ -57,9 +54,10 @@ impl Bottle2neck {
             plugins.push((*position, build_plugin_layer(cfg, channels, vb)?));
         }
         let narrow = ConvSpec::new(w, w, 3).stride(stride).padding(spec.dilation).dilation(spec.dilation);
+        let dcn = spec.dcn_of(first);
         let (mut convs, mut bns) = (Vec::new(), Vec::new());
         for i in 0..scales - 1 {
-            convs.push(build_conv_layer(spec.conv_cfg.as_ref(), narrow, vb.pp("convs").pp(i))?);
+            convs.push(build_conv_layer(dcn.as_ref().or(spec.conv_cfg.as_ref()), narrow, vb.pp("convs").pp(i))?);
         }
         for i in 0..scales - 1 {
             bns.push(build_norm_layer(&spec.norm_cfg, w, vb.pp("bns").pp(i))?);
@@ -105,24 +103,17 @@ impl Bottle2neck {
     }
 }
 
-/// A stage. Keys: `{block}.*`.
-pub(super) struct Res2Layer {
-    blocks: Vec<Bottle2neck>,
-}
-
-impl Res2Layer {
-    /// The stage of `spec`, whose `width` is that of one slice, at `vb`.
-    pub(super) fn new(spec: &ResLayerSpec, scales: usize, vb: &VarBuilder) -> CoreResult<Self> {
+impl ResLayer {
+    /// The stage of `spec`, whose `width` is that of one slice, made of chains, at `vb`.
+    pub(super) fn res2(spec: &ResLayerSpec, scales: usize, vb: &VarBuilder) -> CoreResult<Self> {
         if scales < 2 {
             return Err(Error::config(format!("is {scales}, expected 2 or more")).under("scales"));
         }
-        let one = |i| Bottle2neck::new(spec, scales, i == 0, &vb.pp(i));
+        let one = |i: usize| {
+            let vb = vb.pp(i);
+            let block = Bottle2neck::new(spec, scales, i == 0, &vb)?;
+            Ok(Recomputable::new(Arc::new(move |x, ctx| block.forward(x, ctx)), spec.with_cp, &vb))
+        };
         Ok(Self { blocks: (0..spec.num_blocks).map(one).collect::<CoreResult<_>>()? })
-    }
-}
-
-impl Stage for Res2Layer {
-    fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
-        self.blocks.iter().try_fold(x.clone(), |x, block| block.forward(&x, ctx))
     }
 }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::{HOOKS, Hook, RunState};
+use crate::nn::backward;
 use crate::optim::Grads;
 use crate::{Error, Result, register};
 
@@ -50,7 +51,7 @@ impl OptimizerHook {
     /// The gradients of `loss`.
     fn backward(&self, loss: &Tensor, state: &mut RunState) -> Result<Grads> {
         let start = Instant::now();
-        let grads = Grads::from_store(&loss.backward()?, &state.store)?;
+        let grads = Grads::from_store(&backward(loss)?, &state.store)?;
         state.timings.backward = start.elapsed();
         if self.0.detect_anomalous_params {
             for p in state.store.trainable().iter().filter(|p| grads.get(p.name()).is_none()) {

@@ -2,7 +2,7 @@
 //! layers of SSD, Liu et al., ECCV 2016 (<https://arxiv.org/abs/1512.02325>), in place of the fully connected ones.
 
 use candle_core::{Result, Tensor};
-use mmcv::cnn::{Backbone, Conv2d, ConvSpec, conv_norm_act};
+use mmcv::cnn::{Backbone, Conv2d, ConvSpec, conv_norm_act, vgg_stages};
 use mmcv::config::Node;
 use mmcv::nn::{Ctx, VarBuilder};
 use mmcv::ops::{self, Act};
@@ -70,13 +70,7 @@ pub struct SsdVgg {
 impl SsdVgg {
     /// The network at `vb`.
     pub fn new(cfg: &SsdVggConfig, vb: VarBuilder) -> mmcv::Result<Self> {
-        let blocks = match cfg.depth {
-            11 => [1, 1, 2, 2, 2],
-            13 => [2, 2, 2, 2, 2],
-            16 => [2, 2, 3, 3, 3],
-            19 => [2, 2, 4, 4, 4],
-            other => return Err(Error::config(format!("is {other}, expected 11, 13, 16 or 19")).under("depth")),
-        };
+        let blocks = vgg_stages(cfg.depth)?;
         let own = cfg.init_cfg.as_ref().filter(|i| !i.is_null());
         vb.init_cfg(&match (own, &cfg.pretrained) {
             (Some(_), Some(_)) => {

@@ -6,5 +6,5 @@ mod checkpoints;
 mod configs;
 mod disk;
 mod images;
-mod site;
+pub mod site;
 mod stopped;

@@ -14,7 +14,11 @@ const EPOCHS: usize = 3;
 fn site(every: Option<usize>) -> Site {
     let site = Site::new().edit("samples_per_gpu = 2", "samples_per_gpu = 1").edit("max_epochs = 1", "max_epochs = 3");
     match every {
-        Some(n) => site.edit("{ interval = 1 }", &format!("{{ interval = {n}, by_epoch = false }}")),
+        // A checkpoint of 22 MB: so large that a look every 100 us finds it half written.
+        Some(n) => site
+            .edit("{ interval = 1 }", &format!("{{ interval = {n}, by_epoch = false }}"))
+            .edit("base_channels = 8", "base_channels = 32")
+            .edit("[8, 16, 32, 64]", "[32, 64, 128, 256]"),
         None => site,
     }
 }
