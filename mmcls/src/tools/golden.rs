@@ -40,7 +40,7 @@ pub fn check(file: &Path) -> Result<Report> {
     let labels: Vec<i64> = [3, 7].repeat(golden.input[0]);
     let batch = ClsBatch { img: Tensor::cat(&[&x, &mirrored], 0)?, gt_label: Tensor::new(labels, &Device::Cpu)? };
     for train in [false, true].into_iter().filter(|t| golden.has_losses(*t)) {
-        let ctx = if train { Ctx::train(Rng::new(0)) } else { Ctx::eval() };
+        let ctx = if train { Ctx::train(Rng::new(0)).without_dropout() } else { Ctx::eval() };
         report.losses(&golden, &store, train, &model.forward_train(&batch, &ctx)?)?;
     }
     Ok(report)

@@ -110,14 +110,14 @@ impl MobileNetV2 {
                 }
                 convs.push(kinds.linear(ConvSpec::new(inner, outputs, 1), vb.pp("conv").pp(convs.len()))?);
                 let block = Block { convs, shortcut: stride == 1 && inputs == outputs };
-                stage.push(Recomputable::new(Arc::new(move |x, ctx| block.forward(x, ctx)), cfg.with_cp, &vb));
+                stage.push(Recomputable::new(Arc::new(move |x, ctx| block.forward(x, ctx)), cfg.with_cp));
                 inputs = outputs;
             }
             stages.push(stage);
         }
         let outputs = if cfg.widen_factor > 1.0 { (1280.0 * cfg.widen_factor) as usize } else { 1280 };
         let conv2 = kinds.unit(ConvSpec::new(inputs, outputs, 1), vb.pp("conv2"))?;
-        stages.push(vec![Recomputable::new(Arc::new(move |x, ctx| conv2.forward(x, ctx)), false, &vb)]);
+        stages.push(vec![Recomputable::new(Arc::new(move |x, ctx| conv2.forward(x, ctx)), false)]);
         if cfg.frozen_stages >= 0 {
             vb.freeze("conv1");
         }

@@ -158,20 +158,18 @@ impl MobileNetV3 {
         resnet::start(&vb, cfg.init_cfg.as_ref(), None, default_init)?;
         let swish = typed("HSwish", &[]);
         let kinds = Kinds::new(cfg.conv_cfg.as_ref(), Some(&cfg.norm_cfg), Some(&swish));
-        let whole = |conv: ConvModule, vb: &VarBuilder| {
-            vec![Recomputable::new(Arc::new(move |x, ctx| conv.forward(x, ctx)), false, vb)]
-        };
+        let whole = |conv: ConvModule| vec![Recomputable::new(Arc::new(move |x, ctx| conv.forward(x, ctx)), false)];
         let at = |i: usize| vb.pp(format!("layer{i}"));
-        let mut stages = vec![whole(kinds.unit(ConvSpec::new(3, 16, 3).stride(2).padding(1), at(0))?, &at(0))];
+        let mut stages = vec![whole(kinds.unit(ConvSpec::new(3, 16, 3).stride(2).padding(1), at(0))?)];
         let mut inputs = 16;
         for (i, row) in rows.iter().enumerate() {
             let vb = at(i + 1);
             let block = Block::new(*row, inputs, &kinds, &vb)?;
-            stages.push(vec![Recomputable::new(Arc::new(move |x, ctx| block.forward(x, ctx)), cfg.with_cp, &vb)]);
+            stages.push(vec![Recomputable::new(Arc::new(move |x, ctx| block.forward(x, ctx)), cfg.with_cp)]);
             inputs = row.2;
         }
         let vb_last = at(layers - 1);
-        stages.push(whole(kinds.unit(bricks::ConvSpec::new(inputs, outputs, 1), vb_last.clone())?, &vb_last));
+        stages.push(whole(kinds.unit(bricks::ConvSpec::new(inputs, outputs, 1), vb_last)?));
         (0..=cfg.frozen_stages).for_each(|i| vb.freeze(&format!("layer{i}")));
         let frozen = usize::try_from(cfg.frozen_stages + 1).unwrap_or(0);
         Ok(Self(Stages { stages, out_indices, frozen, norm_eval: cfg.norm_eval }))

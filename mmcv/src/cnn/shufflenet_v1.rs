@@ -194,7 +194,7 @@ impl ShuffleNetV1 {
                     groups: cfg.groups,
                     concat,
                 };
-                stage.push(Recomputable::new(Arc::new(move |x, ctx| unit.forward(x, ctx)), cfg.with_cp, &vb));
+                stage.push(Recomputable::new(Arc::new(move |x, ctx| unit.forward(x, ctx)), cfg.with_cp));
                 inputs = outputs;
             }
             stages.push(stage);

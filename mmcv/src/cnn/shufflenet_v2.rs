@@ -127,14 +127,14 @@ impl ShuffleNetV2 {
             for j in 0..blocks {
                 let vb = vb.pp("layers").pp(i).pp(j);
                 let block = Block::new(inputs, outputs, j == 0, &units, &vb)?;
-                stage.push(Recomputable::new(Arc::new(move |x, ctx| block.forward(x, ctx)), cfg.with_cp, &vb));
+                stage.push(Recomputable::new(Arc::new(move |x, ctx| block.forward(x, ctx)), cfg.with_cp));
                 inputs = outputs;
             }
             stages.push(stage);
         }
         let vb_last = vb.pp("layers").pp(3);
         let conv = units.unit(ConvSpec::new(inputs, last, 1), true, vb_last.clone())?;
-        stages.push(vec![Recomputable::new(Arc::new(move |x, ctx| conv.forward(x, ctx)), false, &vb_last)]);
+        stages.push(vec![Recomputable::new(Arc::new(move |x, ctx| conv.forward(x, ctx)), false)]);
         let frozen = freeze(&vb, cfg.frozen_stages);
         let layers = Stages { stages, out_indices: cfg.out_indices.clone(), frozen, norm_eval: cfg.norm_eval };
         Ok(Self { conv1, layers })

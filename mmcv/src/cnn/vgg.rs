@@ -152,7 +152,7 @@ impl Vgg {
 
 /// Half of the values set to zero in training, the others doubled.
 pub(super) fn drop_half(x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
-    if ctx.train { ctx.rng(|rng| ops::dropout(x, 0.5, rng)) } else { Ok(x.clone()) }
+    if ctx.drops() { ctx.rng(|rng| ops::dropout(x, 0.5, rng)) } else { Ok(x.clone()) }
 }
 
 impl Backbone for Vgg {

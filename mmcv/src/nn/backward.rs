@@ -1,4 +1,4 @@
-//! Gradients of a graph, those of recomputed blocks included.
+//! Gradients of a graph, those of regions included.
 
 use std::cell::RefCell;
 
@@ -6,7 +6,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 thread_local! {
-    /// What recomputed blocks found for their parameters while the backward pass that runs on this thread was at them.
+    /// What regions found for their parameters while the backward pass that runs on this thread was at them.
     static FOUND: RefCell<Vec<(Tensor, Tensor)>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -15,7 +15,7 @@ pub(super) fn hand_in(variable: &Tensor, grad: Tensor) {
     FOUND.with_borrow_mut(|found| found.push((variable.clone(), grad)));
 }
 
-/// The gradients of a scalar, as `Tensor::backward`, which doesn't know of [`super::recompute`]d blocks.
+/// The gradients of a scalar, as `Tensor::backward`, which doesn't know of [`super::region`]s.
 pub fn backward(loss: &Tensor) -> Result<GradStore> {
     FOUND.with_borrow_mut(Vec::clear);
     let mut grads = loss.backward()?;

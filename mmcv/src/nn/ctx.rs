@@ -10,24 +10,37 @@ use crate::rng::Rng;
 pub struct Ctx {
     /// Train mode: batch statistics, dropout.
     pub train: bool,
+    /// Whether dropout and dropped paths are on in train mode.
+    dropout: bool,
     rng: Mutex<Rng>,
 }
 
 impl Ctx {
     /// A training pass that draws from `rng`.
     pub fn train(rng: Rng) -> Self {
-        Self { train: true, rng: Mutex::new(rng) }
+        Self { train: true, dropout: true, rng: Mutex::new(rng) }
     }
 
     /// An evaluation pass. It draws nothing (a fixed stream is there for modules that ask all the same).
     pub fn eval() -> Self {
-        Self { train: false, rng: Mutex::new(Rng::new(0)) }
+        Self { train: false, dropout: false, rng: Mutex::new(Rng::new(0)) }
+    }
+
+    /// The same pass with dropout off, as the originals' recorded numbers are made.
+    #[must_use]
+    pub fn without_dropout(self) -> Self {
+        Self { dropout: false, ..self }
+    }
+
+    /// Whether dropout and dropped paths are on.
+    pub fn drops(&self) -> bool {
+        self.train && self.dropout
     }
 
     /// For running what comes now once more later, in the same mode and with the same random numbers.
     pub(super) fn replay(&self) -> Self {
         let rng = self.rng.lock().unwrap_or_else(|e| e.into_inner()).clone();
-        Self { train: self.train, rng: Mutex::new(rng) }
+        Self { train: self.train, dropout: self.dropout, rng: Mutex::new(rng) }
     }
 
     /// Draws from the pass's stream.

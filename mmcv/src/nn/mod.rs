@@ -5,7 +5,8 @@ mod ctx;
 mod init;
 mod init_cfg;
 mod param;
-mod recompute;
+mod region;
+mod tape;
 mod var_builder;
 
 pub use backward::{backward, seeded};
@@ -13,5 +14,6 @@ pub use ctx::{Ctx, grad_enabled, no_grad};
 pub use init::Init;
 pub use init_cfg::{Distribution, FanMode, Initializer, bias_init_with_prob, init_weights, initialize};
 pub use param::{Param, ParamKind, ParamStore};
-pub use recompute::{Block, Recomputable, recompute};
+pub use region::{Block, Keep, Recomputable, region};
+pub(crate) use tape::{apply1, apply2, apply3, contiguous, tracked};
 pub use var_builder::VarBuilder;

@@ -11,6 +11,7 @@ use crate::config::Node;
 
 use super::ctx::grad_enabled;
 use super::init::Init;
+use super::tape::{read, recording};
 use crate::rng::Rng;
 
 /// What `state_dict` entry a tensor is.
@@ -60,7 +61,14 @@ impl Param {
     }
     /// The tensor for a forward pass: part of the graph when trainable and gradients are on, else a constant.
     pub fn get(&self) -> Tensor {
-        if self.trainable() && grad_enabled() { self.0.var.as_tensor().clone() } else { self.0.constant.clone() }
+        if !(self.trainable() && grad_enabled()) {
+            return self.0.constant.clone();
+        }
+        read(self);
+        if recording() {
+            return self.0.constant.clone();
+        }
+        self.0.var.as_tensor().clone()
     }
     /// The value as a constant, always.
     pub fn value(&self) -> &Tensor {

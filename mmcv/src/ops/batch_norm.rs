@@ -4,7 +4,9 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::join::join;
 use super::kernel::{LANES, build_elements, planes, sum, to_vec, values, with_values};
+use crate::nn::{apply2, apply3, contiguous, tracked};
 
 /// Elements over which f32 partial sums run before they are added up in f64.
 const BLOCK: usize = 4096;
@@ -174,7 +176,7 @@ impl BatchNorm {
         let (dx, dwb, dadd) = with_values(OP, x, |x_values| {
             with_values(OP, res, |y| {
                 with_values(OP, grad, |g| {
-                    let sums: Vec<(f64, f64)> = if self.train || wb.track_op() {
+                    let sums: Vec<(f64, f64)> = if self.train || tracked(wb) {
                         (0..channels)
                             .into_par_iter()
                             .map(|c| {
@@ -194,7 +196,7 @@ impl BatchNorm {
                     } else {
                         Vec::new()
                     };
-                    let dx = x.track_op().then(|| {
+                    let dx = tracked(x).then(|| {
                         let count = (n * size) as f64;
                         let factors: Vec<[f32; 4]> = (0..channels)
                             .map(|c| {
@@ -221,12 +223,12 @@ impl BatchNorm {
                             }
                         })
                     });
-                    let dwb = wb.track_op().then(|| {
+                    let dwb = tracked(wb).then(|| {
                         let weights =
                             sums.iter().zip(&self.inv_std).map(|((_, gx), inv)| (gx * f64::from(*inv)) as f32);
                         weights.chain(sums.iter().map(|(g, _)| *g as f32)).collect::<Vec<f32>>()
                     });
-                    let dadd = add.filter(|a| a.track_op() && clip).map(|_| {
+                    let dadd = add.filter(|a| tracked(a) && clip).map(|_| {
                         build_elements(y.len(), y.len(), |at, out| {
                             let end = at + out.len();
                             super::relu::relu_grad_into(&y[at..end], &g[at..end], out);
@@ -240,7 +242,7 @@ impl BatchNorm {
             v.map(|v| Tensor::from_vec(v, like.shape(), like.device())).transpose()
         };
         let dadd = match add {
-            Some(a) if a.track_op() && !clip => Some(grad.clone()),
+            Some(a) if tracked(a) && !clip => Some(grad.clone()),
             _ => to_tensor(dadd, x)?,
         };
         Ok((to_tensor(dx, x)?, to_tensor(dwb, wb)?, dadd))
@@ -302,13 +304,13 @@ impl CustomOp3 for BatchNorm {
 }
 
 fn apply(op: BatchNorm, x: &Tensor, weight: &Tensor, bias: &Tensor, add: Option<&Tensor>) -> Result<Tensor> {
-    let wb = Tensor::cat(&[weight, bias], 0)?;
+    let wb = join(weight, bias)?;
     match add {
         Some(a) if a.dims() != x.dims() => {
             bail!("batch_norm: the input is {:?} and what is added {:?}, expected one shape", x.dims(), a.dims())
         }
-        Some(a) => x.apply_op3(&wb, &a.contiguous()?, op),
-        None => x.apply_op2(&wb, op),
+        Some(a) => apply3(&x, &wb, &a, op),
+        None => apply2(&x, &wb, op),
     }
 }
 
@@ -354,7 +356,7 @@ pub fn batch_norm_act(
     check(x, &named)?;
     let inv_std = to_vec(running.1)?.iter().map(|v| 1.0 / (v + eps as f32).sqrt()).collect();
     let op = BatchNorm { mean: to_vec(running.0)?, inv_std, train: false, relu };
-    apply(op, &x.contiguous()?, weight, bias, add)
+    apply(op, x, weight, bias, add)
 }
 
 /// Batch normalization with the batch's statistics. Returns the output, and the batch's mean and unbiased variance,
@@ -379,7 +381,7 @@ pub fn batch_norm_train_act(
     relu: bool,
 ) -> Result<(Tensor, Tensor, Tensor)> {
     let (n, channels, size) = check(x, &[("weight", weight), ("bias", bias)])?;
-    let x = x.contiguous()?;
+    let x = contiguous(x)?;
     let stats: Vec<(f64, f64)> = with_values("batch_norm", &x, |x| {
         Ok((0..channels).into_par_iter().map(|c| moments(x, (n, channels, size), c)).collect())
     })?;

@@ -5,6 +5,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 use super::check;
 use super::kernel::{build, values, with_values};
+use crate::nn::apply2;
 
 struct Op {
     batch: usize,
@@ -151,7 +152,7 @@ pub fn carafe(x: &Tensor, masks: &Tensor, kernel: usize, groups: usize, scale: u
     }
     let wanted = [batch, groups * kernel * kernel, h * scale, w * scale];
     check::shape(OP, "masks", masks, &wanted, "[N, groups·kernel², H·scale, W·scale]")?;
-    x.contiguous()?.apply_op2(&masks.contiguous()?, Op { batch, channels, size: [h, w], kernel, groups, scale })
+    apply2(x, &masks, Op { batch, channels, size: [h, w], kernel, groups, scale })
 }
 
 #[cfg(test)]

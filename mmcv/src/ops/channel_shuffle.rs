@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 use super::kernel::{build, planes, values};
+use crate::nn::apply1;
 
 /// Reads the channels as a `[groups, C / groups]` table by its columns.
 struct ChannelShuffle {
@@ -42,7 +43,7 @@ pub fn channel_shuffle(x: &Tensor, groups: usize) -> Result<Tensor> {
     if groups == 0 || channels % groups != 0 {
         bail!("channel_shuffle: {channels} channels don't divide into {groups} groups");
     }
-    x.contiguous()?.apply_op1(ChannelShuffle { groups })
+    apply1(x, ChannelShuffle { groups })
 }
 
 #[cfg(test)]

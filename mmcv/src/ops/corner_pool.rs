@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::check;
 use super::kernel::{build, values, with_values};
+use crate::nn::apply1;
 
 /// Which way maxima are carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -90,7 +91,7 @@ impl CustomOp1 for Op {
 pub fn corner_pool(x: &Tensor, mode: CornerPoolMode) -> Result<Tensor> {
     check::f32s("corner_pool", "x", x)?;
     let [_, _, h, w] = check::dims("corner_pool", "x", x, "[N, C, H, W]")?;
-    x.contiguous()?.apply_op1(Op { mode, size: [h, w] })
+    apply1(x, Op { mode, size: [h, w] })
 }
 
 #[cfg(test)]

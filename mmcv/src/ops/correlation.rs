@@ -5,6 +5,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 use super::check;
 use super::kernel::{build, values, with_values};
+use crate::nn::apply2;
 
 /// mmcv's arguments, one for both axes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +136,7 @@ pub fn correlation(a: &Tensor, b: &Tensor, cfg: &CorrelationConfig) -> Result<Te
         bail!("{OP}: a has shape {dims:?}, expected rows and columns for a window of {extent}");
     };
     let op = Op { cfg: *cfg, dims, output: [oh, ow], patch: 2 * cfg.max_displacement + 1 };
-    a.contiguous()?.apply_op2(&b.contiguous()?, op)
+    apply2(a, &b, op)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, b
 
 use super::kernel::{CHUNK, build, values, with_values};
 use super::math::exp;
+use crate::nn::apply1;
 
 /// Positions that are worked on together.
 const STRIP: usize = 64;
@@ -202,7 +203,7 @@ pub fn cross_entropy(
         })
         .collect::<Result<Vec<_>>>()?;
     let weight = class_weight.unwrap_or_default().to_vec();
-    pred.contiguous()?.apply_op1(CrossEntropy { labels, weight, classes, inner })
+    apply1(pred, CrossEntropy { labels, weight, classes, inner })
 }
 
 #[cfg(test)]

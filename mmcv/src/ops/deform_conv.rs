@@ -12,6 +12,7 @@ use super::check;
 use super::gemm::{Shared, View, matmul, transpose_panel};
 use super::kernel::{build, values, with_values};
 use super::reduce::{Reduction, reduce};
+use crate::nn::{apply2, apply3, tracked};
 
 /// mmcv's arguments and defaults; pairs are `[vertical, horizontal]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -388,7 +389,7 @@ impl CustomOp3 for Op {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         const OP: &str = "deform_conv2d_backward";
-        let wanted = [x.track_op(), offset.track_op(), w.track_op()];
+        let wanted = [tracked(x), tracked(offset), tracked(w)];
         let [dx, doffset, dw] = with_values(OP, x, |xs| {
             with_values(OP, offset, |o| {
                 with_values(OP, w, |w| with_values(OP, grad, |g| Ok(self.backward(xs, o, w, g, wanted))))
@@ -488,9 +489,9 @@ fn run(
         kernel: [kh, kw],
         modulated: mask.is_some(),
     };
-    let y = x.contiguous()?.apply_op3(&offset.contiguous()?, &weight.contiguous()?, op)?;
+    let y = apply3(x, &offset, &weight, op)?;
     match bias {
-        Some(bias) => y.apply_op2(&bias.contiguous()?, AddBias),
+        Some(bias) => apply2(&y, &bias, AddBias),
         None => Ok(y),
     }
 }

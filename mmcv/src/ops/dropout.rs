@@ -5,6 +5,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 use super::kernel::{build, build_elements, values, with_values};
 use crate::Rng;
+use crate::nn::apply1;
 use crate::rng::splitmix64;
 
 /// Drops units of `unit` elements with a probability of `limit / 2^32`.
@@ -67,7 +68,7 @@ fn apply(x: &Tensor, p: f64, unit: usize, rng: &mut Rng) -> Result<Tensor> {
     }
     let scale = if p == 1.0 { 0.0 } else { (1.0 / (1.0 - p)) as f32 };
     let limit = (p * 2f64.powi(32)) as u64;
-    x.contiguous()?.apply_op1(Dropout { seed: rng.bits(), limit, unit, scale })
+    apply1(x, Dropout { seed: rng.bits(), limit, unit, scale })
 }
 
 /// Sets each element to 0 with probability `p` and scales the rest by `1 / (1 - p)`. Draws one number, none when `p` is 0.

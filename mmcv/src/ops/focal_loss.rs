@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, b
 
 use super::kernel::{CHUNK, build, values, with_values};
 use super::math::{exp, ln_1p};
+use crate::nn::apply1;
 
 /// The loss of `[N, C]` scores where each row's label makes one positive or, at `C`, none.
 #[derive(Debug, Clone)]
@@ -131,7 +132,7 @@ pub fn focal_loss(pred: &Tensor, target: &Tensor, gamma: f64, alpha: f64, activa
             _ => bail!("focal_loss: label {label} is not in 0..={classes}"),
         })
         .collect::<Result<Vec<_>>>()?;
-    pred.contiguous()?.apply_op1(Op { labels, classes, gamma: gamma as f32, alpha: alpha as f32, activated })
+    apply1(pred, Op { labels, classes, gamma: gamma as f32, alpha: alpha as f32, activated })
 }
 
 /// Sigmoid focal loss, unreduced: `-alpha (1 - p)^gamma ln p` where a row's label is, `-(1 - alpha) p^gamma ln(1 - p)`

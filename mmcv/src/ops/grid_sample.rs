@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::kernel::{build, values, with_values};
+use crate::nn::apply2;
 
 /// How pixels are weighed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
@@ -215,7 +216,7 @@ pub fn grid_sample(
     if n != grid_n || two != 2 || h * w == 0 {
         bail!("grid_sample: the input is {:?} and the grid {:?}, expected [N, H', W', 2]", x.dims(), grid.dims());
     }
-    x.contiguous()?.apply_op2(&grid.contiguous()?, GridSample { mode, padding, align_corners })
+    apply2(x, &grid, GridSample { mode, padding, align_corners })
 }
 
 #[cfg(test)]

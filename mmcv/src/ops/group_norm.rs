@@ -5,7 +5,9 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::batch_norm::{affine, grad_sums, input_grad, moments};
+use super::join::join;
 use super::kernel::{CHUNK, LANES, build, planes, values, with_values};
+use crate::nn::{apply2, contiguous};
 
 /// The op on `[N, C, ...]` and the stacked weight and bias `[2, C]`; statistics are one for each sample and group.
 struct GroupNorm {
@@ -96,10 +98,11 @@ fn stacked(op: &str, weight: Option<&Tensor>, bias: Option<&Tensor>, len: usize,
         }
     }
     let or = |t: Option<&Tensor>, value: f32| match t {
+        Some(t) if t.rank() == 1 => Ok(t.clone()),
         Some(t) => t.flatten_all(),
         None => Tensor::full(value, len, like.device()),
     };
-    Tensor::cat(&[or(weight, 1.0)?, or(bias, 0.0)?], 0)
+    join(&or(weight, 1.0)?, &or(bias, 0.0)?)
 }
 
 /// Normalizes each sample's groups of channels to mean 0 and variance 1, then scales and shifts each channel.
@@ -118,7 +121,7 @@ pub fn group_norm(
     if groups == 0 || channels % groups != 0 {
         bail!("group_norm: {channels} channels do not make {groups} groups");
     }
-    let x = x.contiguous()?;
+    let x = contiguous(x)?;
     let count = channels / groups * size;
     let wb = stacked("group_norm", weight, bias, channels, &x)?;
     let stats: Vec<(f32, f32)> = with_values("group_norm", &x, |x| {
@@ -131,7 +134,7 @@ pub fn group_norm(
         Ok((0..blocks).into_par_iter().map(of).collect())
     })?;
     let (mean, inv_std) = stats.into_iter().unzip();
-    x.apply_op2(&wb, GroupNorm { groups, mean, inv_std })
+    apply2(&x, &wb, GroupNorm { groups, mean, inv_std })
 }
 
 /// Normalizes each channel of each sample: [`group_norm`] with one channel in a group. (With running statistics it is
@@ -273,7 +276,7 @@ pub fn layer_norm(x: &Tensor, axes: usize, weight: Option<&Tensor>, bias: Option
         bail!("layer_norm: the input is {dims:?}, there are no {axes} axes");
     }
     let width: usize = dims[dims.len() - axes..].iter().product();
-    let x = x.contiguous()?;
+    let x = contiguous(x)?;
     if width == 0 {
         return Ok(x);
     }
@@ -287,7 +290,7 @@ pub fn layer_norm(x: &Tensor, axes: usize, weight: Option<&Tensor>, bias: Option
         Ok((0..rows).into_par_iter().with_min_len((CHUNK / width).max(1)).map(of).collect())
     })?;
     let (mean, inv_std) = stats.into_iter().unzip();
-    x.apply_op2(&wb, LayerNorm { width, mean, inv_std })
+    apply2(&x, &wb, LayerNorm { width, mean, inv_std })
 }
 
 #[cfg(test)]

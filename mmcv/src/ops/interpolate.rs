@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 use super::kernel::{build, values, with_values};
+use crate::nn::apply1;
 
 /// Where an output position reads: two positions and the weight of the second.
 #[derive(Debug, Clone, Copy)]
@@ -208,7 +209,7 @@ fn apply(x: &Tensor, output: (usize, usize), taps: impl Fn(usize, usize) -> Vec<
     }
     let (rows, columns) = (taps(h, output.0), taps(w, output.1));
     let output = [output.0, output.1];
-    x.contiguous()?.apply_op1(Interpolate { input: [h, w], output, rows, columns, nearest })
+    apply1(x, Interpolate { input: [h, w], output, rows, columns, nearest })
 }
 
 /// Nearest neighbour: output `i` reads input `floor(i * in / out)`, as torch's mode `nearest`.

@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
 
 use super::kernel::{build, values, with_values};
+use crate::nn::apply1;
 
 /// Output length of a pooled axis as torch counts it: with `ceil`, a last window that would start in the right padding
 /// is left out.
@@ -292,7 +293,7 @@ impl<const D: usize> MaxPoolConfig<D> {
 /// - output: each axis `(len + 2 padding - dilation (kernel - 1) - 1) / stride + 1`, rounded up with `ceil_mode` as long as
 ///   the last window starts inside the image or the left padding
 pub fn max_pool<const D: usize>(x: &Tensor, cfg: &MaxPoolConfig<D>) -> Result<Tensor> {
-    x.contiguous()?.apply_op1(cfg.op(x)?)
+    apply1(x, cfg.op(x)?)
 }
 
 /// [`max_pool`], and where in its plane (or volume) each maximum was: u32 of the output's shape.
@@ -371,7 +372,7 @@ pub fn max_unpool2d(x: &Tensor, indices: &Tensor, size: (usize, usize)) -> Resul
         bail!("max_unpool2d: indices {:?} of {:?} do not lie in planes of {size:?}", indices.dims(), x.dims());
     }
     let op = Place { places, sizes: (h * w, size.0 * size.1), pick: false, shape: vec![n, c, size.0, size.1] };
-    x.contiguous()?.apply_op1(op)
+    apply1(x, op)
 }
 
 /// The maximum of each window of an adaptive pool over `D` axes, from `floor(i in / out)` to `ceil((i + 1) in / out)`.
@@ -408,7 +409,7 @@ pub fn adaptive_max_pool<const D: usize>(x: &Tensor, output: [usize; D]) -> Resu
         }))
     })?;
     let shape = x.dims()[..2].iter().copied().chain(output).collect();
-    x.apply_op1(Place { places, sizes: (small, big), pick: true, shape })
+    apply1(&x, Place { places, sizes: (small, big), pick: true, shape })
 }
 
 /// [`adaptive_max_pool`] of `[N, C, H, W]` to `[N, C, output.0, output.1]`.

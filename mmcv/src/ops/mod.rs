@@ -5,7 +5,7 @@
 //! passes over memory.
 
 #[macro_use]
-mod kernel;
+pub(crate) mod kernel;
 
 mod batch_norm;
 mod blocks;
@@ -26,6 +26,7 @@ pub mod gemm;
 mod grid_sample;
 mod group_norm;
 mod interpolate;
+mod join;
 mod loss_reduction;
 mod masked_conv;
 mod math;
@@ -58,6 +59,7 @@ mod upfirdn2d;
 pub use batch_norm::{batch_norm, batch_norm_act, batch_norm_train, batch_norm_train_act};
 pub use carafe::carafe;
 pub use channel_shuffle::channel_shuffle;
+pub use conv::set_exact;
 pub use conv::{
     Conv1dConfig, Conv2dConfig, Conv3dConfig, PackedCache, PackedConv2d, conv_transpose2d, conv1d, conv2d, conv3d,
     fold_batch_norm,

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::check;
 use super::gemm::Shared;
 use super::kernel::{build, values, with_values};
+use crate::nn::apply3;
 
 struct Op {
     /// Height, width and first key of each level.
@@ -199,7 +200,7 @@ pub fn multi_scale_deform_attn(
         bail!("{OP}: value has {keys} keys, expected {first} for the levels {levels:?}");
     }
     let op = Op { levels: all, batch, keys, heads, dims, queries, points };
-    value.contiguous()?.apply_op3(&locations.contiguous()?, &weights.contiguous()?, op)
+    apply3(value, &locations, &weights, op)
 }
 
 #[cfg(test)]

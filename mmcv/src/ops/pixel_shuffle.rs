@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 use super::kernel::{build, values, with_values};
+use crate::nn::apply1;
 
 /// From `[N, C r r, H, W]` to `[N, C, H r, W r]`, or with `back` the other way.
 #[derive(Clone, Copy)]
@@ -74,7 +75,7 @@ pub fn pixel_shuffle(x: &Tensor, factor: usize) -> Result<Tensor> {
     if factor == 0 || c % (factor * factor) != 0 {
         bail!("pixel_shuffle: {c} channels can not be shuffled by {factor}");
     }
-    x.contiguous()?.apply_op1(Shuffle { factor, back: false })
+    apply1(x, Shuffle { factor, back: false })
 }
 
 /// The inverse of [`pixel_shuffle`]: `[N, C, H r, W r]` to `[N, C r r, H, W]`.
@@ -83,7 +84,7 @@ pub fn pixel_unshuffle(x: &Tensor, factor: usize) -> Result<Tensor> {
     if factor == 0 || h % factor != 0 || w % factor != 0 {
         bail!("pixel_unshuffle: {h}x{w} can not be unshuffled by {factor}");
     }
-    x.contiguous()?.apply_op1(Shuffle { factor, back: true })
+    apply1(x, Shuffle { factor, back: true })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::check;
 use super::kernel::{build, values, with_values};
+use crate::nn::apply1;
 
 /// Which way attention flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -89,7 +90,7 @@ pub fn psa_mask(x: &Tensor, mode: PsaMode, mask: [usize; 2]) -> Result<Tensor> {
     if mask.contains(&0) || channels != mask[0] * mask[1] {
         bail!("psa_mask: x has shape {:?}, expected [{n}, {}·{}, {h}, {w}]", x.dims(), mask[0], mask[1]);
     }
-    x.contiguous()?.apply_op1(Op { mode, size: [h, w], mask })
+    apply1(x, Op { mode, size: [h, w], mask })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::check;
 use super::kernel::{CHUNK, sum, values, with_values};
+use crate::nn::apply1;
 
 /// What is made of the elements.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -313,7 +314,7 @@ pub fn reduce(x: &Tensor, axes: &[usize], keep: bool, how: Reduction) -> Result<
     if none && left && matches!(how, Reduction::Amax | Reduction::Amin) {
         bail!("{OP}: x has shape {:?}, expected elements along {axes:?} for an extreme", x.dims());
     }
-    x.contiguous()?.apply_op1(Op { how, reduce, keep })
+    apply1(x, Op { how, reduce, keep })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 use super::kernel::{build_elements, values, with_values};
+use crate::nn::{apply1, apply2};
 
 simd! {
     fn relu_into(x: &[f32], out: &mut [f32]) {
@@ -61,7 +62,7 @@ impl CustomOp1 for Relu {
 
 /// `max(x, 0)` of any shape; the gradient at 0 is 0, as torch's.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op1(Relu)
+    apply1(x, Relu)
 }
 
 struct AddRelu;
@@ -91,7 +92,7 @@ pub fn add_relu(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     if x.dims() != y.dims() {
         bail!("add_relu: the inputs are {:?} and {:?}, expected one shape", x.dims(), y.dims());
     }
-    x.contiguous()?.apply_op2(&y.contiguous()?, AddRelu)
+    apply2(x, &y, AddRelu)
 }
 
 #[cfg(test)]

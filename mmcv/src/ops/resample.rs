@@ -5,6 +5,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 use super::kernel::{CHUNK, build, sum, values, with_values};
 use super::max_pool::pooled;
+use crate::nn::apply1;
 
 /// For each output position of one axis, the input positions it reads (a range) and their weights.
 #[derive(Debug, Clone)]
@@ -166,7 +167,7 @@ fn apply(name: &'static str, x: &Tensor, axes: usize, taps: impl Fn(usize, usize
     if taps.iter().any(|t| t.output() == 0) {
         bail!("{name}: the output of {:?} has no elements", x.dims());
     }
-    x.contiguous()?.apply_op1(Resample { name, taps })
+    apply1(x, Resample { name, taps })
 }
 
 /// The windows of average pooling.

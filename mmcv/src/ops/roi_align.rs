@@ -13,6 +13,7 @@ use super::blocks::{BLOCK, Lanes, gather, scatter};
 use super::check;
 use super::gemm::{Out, with_scratch};
 use super::kernel::{to_vec, values, with_values};
+use crate::nn::apply1;
 
 /// What a bin makes of its samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
@@ -516,7 +517,7 @@ pub fn roi_align(x: &Tensor, rois: &Tensor, cfg: &RoiAlignConfig) -> Result<Tens
     for image in &mut rois {
         image.sort_by(|a, b| a.axes[0].start.total_cmp(&b.axes[0].start));
     }
-    x.contiguous()?.apply_op1(RoiAlign { cfg: *cfg, rois, count: boxes.len(), channels, size: [height, width] })
+    apply1(x, RoiAlign { cfg: *cfg, rois, count: boxes.len(), channels, size: [height, width] })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use super::blocks::{BLOCK, Lanes, gather, scatter};
 use super::check;
 use super::gemm::{Out, with_scratch};
 use super::kernel::{to_vec, values, with_values};
+use crate::nn::apply1;
 
 /// `mmcv.ops.RoIAlignRotated`'s arguments.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -228,7 +229,7 @@ pub fn roi_align_rotated(x: &Tensor, rois: &Tensor, cfg: &RoiAlignRotatedConfig)
             cos: theta.cos(),
         });
     }
-    x.contiguous()?.apply_op1(Op { cfg: *cfg, rois: all, count, channels, size: [height, width] })
+    apply1(x, Op { cfg: *cfg, rois: all, count, channels, size: [height, width] })
 }
 
 #[cfg(test)]

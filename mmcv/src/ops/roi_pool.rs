@@ -9,6 +9,7 @@ use super::check;
 use super::gemm::Out;
 use super::kernel::{values, with_values};
 use super::roi_align::boxes;
+use crate::nn::apply1;
 
 /// One box's bins: pixel ranges along both axes, none where it is malformed.
 struct Roi {
@@ -156,7 +157,7 @@ pub fn roi_pool(x: &Tensor, rois: &Tensor, output_size: (usize, usize), spatial_
         rois[b[0] as usize].push(Roi { index, bins });
     }
     let op = RoiPool { rois, count: boxes.len(), channels, size: [height, width], output: output_size };
-    x.contiguous()?.apply_op1(op)
+    apply1(x, op)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::kernel::{build_elements, planes, sum, values, with_values};
+use crate::nn::apply2;
 
 struct ScaleChannels;
 
@@ -79,7 +80,7 @@ pub fn scale_channels(x: &Tensor, factors: &Tensor) -> Result<Tensor> {
             factors.dims()
         );
     }
-    x.contiguous()?.apply_op2(&factors.contiguous()?, ScaleChannels)
+    apply2(x, &factors, ScaleChannels)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, b
 
 use super::check;
 use super::kernel::{values, with_values};
+use crate::nn::apply2;
 
 /// How values that meet at one place are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,7 +196,7 @@ pub fn scatter_reduce(
             at[i] = 0;
         }
     }
-    x.apply_op2(&src, Scatter { how, include_self, pairs })
+    apply2(&x, &src, Scatter { how, include_self, pairs })
 }
 
 #[cfg(test)]

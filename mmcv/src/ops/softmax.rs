@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, shape
 
 use super::kernel::{CHUNK, LANES, build, values, with_values};
 use super::math::exp;
+use crate::nn::apply1;
 
 /// Columns that are worked on together when the axis is not the last.
 const STRIP: usize = 64;
@@ -205,7 +206,7 @@ impl CustomOp1 for Softmax {
 fn apply(x: &Tensor, axis: impl Dim, log: bool) -> Result<Tensor> {
     let axis = axis.to_index(x.shape(), "softmax")?;
     let inner = x.dims()[axis + 1..].iter().product();
-    x.contiguous()?.apply_op1(Softmax { len: x.dims()[axis], inner, log })
+    apply1(x, Softmax { len: x.dims()[axis], inner, log })
 }
 
 /// `e^x / sum(e^x)` over `axis` of a tensor of any shape.

@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, b
 
 use super::check;
 use super::kernel::{build, values, with_values};
+use crate::nn::apply1;
 
 struct Op {
     /// `None` for rows that are left out.
@@ -104,7 +105,7 @@ pub fn softmax_focal_loss(
         check::shape(OP, "weight", w, &[classes], "[C]")?;
     }
     let weight = weight.map(super::kernel::to_vec).transpose()?;
-    pred.contiguous()?.apply_op1(Op { labels, classes, gamma: gamma as f32, alpha: alpha as f32, weight })
+    apply1(pred, Op { labels, classes, gamma: gamma as f32, alpha: alpha as f32, weight })
 }
 
 #[cfg(test)]

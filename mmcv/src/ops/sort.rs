@@ -6,6 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail,
 use rayon::prelude::*;
 
 use super::kernel::{build, values, with_values};
+use crate::nn::apply1;
 
 /// Descending, NaN first, as torch sorts.
 pub(super) fn descending(a: f32, b: f32) -> Ordering {
@@ -111,7 +112,7 @@ impl CustomOp1 for Cumsum {
 pub fn cumsum(x: &Tensor, axis: impl Dim) -> Result<Tensor> {
     let axis = axis.to_index(x.shape(), "cumsum")?;
     let inner = x.dims()[axis + 1..].iter().product();
-    x.contiguous()?.apply_op1(Cumsum { len: x.dims()[axis], inner, back: false })
+    apply1(x, Cumsum { len: x.dims()[axis], inner, back: false })
 }
 
 #[cfg(test)]

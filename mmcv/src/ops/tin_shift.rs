@@ -5,6 +5,7 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, b
 
 use super::check;
 use super::kernel::{build, values, with_values};
+use crate::nn::apply1;
 
 struct Op {
     shifts: Vec<i64>,
@@ -63,7 +64,7 @@ pub fn tin_shift(x: &Tensor, shift: &Tensor) -> Result<Tensor> {
         );
     }
     let shifts = shift.to_dtype(DType::I64)?.flatten_all()?.to_vec1()?;
-    x.contiguous()?.apply_op1(Op { shifts, groups, dims })
+    apply1(x, Op { shifts, groups, dims })
 }
 
 #[cfg(test)]

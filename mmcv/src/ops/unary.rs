@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 
 use super::kernel::{build_elements, planes, sum, values, with_values};
 use super::math::{erf, exp, ln_1p, sigmoid as sigmoid_of, tanh as tanh_of};
+use crate::nn::{apply1, apply2};
 
 /// A function and its derivative.
 trait Unary: Copy + Send + Sync + 'static {
@@ -75,7 +76,7 @@ macro_rules! unary {
         }
         $(#[$doc])*
         pub fn $name(x: &Tensor $(, $arg: $ty)*) -> Result<Tensor> {
-            x.contiguous()?.apply_op1(Map($op { $($arg: $arg as f32),* }))
+            apply1(x, Map($op { $($arg: $arg as f32),* }))
         }
     };
 }
@@ -232,7 +233,7 @@ pub fn prelu(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     if weight.dims() != [1] && weight.dims() != [channels] {
         bail!("prelu: the input is {:?} and the weight {:?}, expected [1] or [{channels}]", x.dims(), weight.dims());
     }
-    x.contiguous()?.apply_op2(&weight.contiguous()?, Prelu)
+    apply2(x, &weight, Prelu)
 }
 
 #[cfg(test)]

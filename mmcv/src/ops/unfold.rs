@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 use super::check;
 use super::kernel::{build, values, with_values};
+use crate::nn::apply1;
 
 /// Windows over a plane, `[vertical, horizontal]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +150,7 @@ pub fn unfold(x: &Tensor, cfg: &UnfoldConfig) -> Result<Tensor> {
     check::f32s("unfold", "x", x)?;
     let [_, _, h, w] = check::dims("unfold", "x", x, "[N, C, H, W]")?;
     let windows = cfg.windows([h, w])?;
-    x.contiguous()?.apply_op1(Op { cfg: *cfg, size: [h, w], windows, fold: false })
+    apply1(x, Op { cfg: *cfg, size: [h, w], windows, fold: false })
 }
 
 /// The sum of all columns at their places, as PyTorch's `F.fold`.
@@ -166,7 +167,7 @@ pub fn fold(x: &Tensor, size: [usize; 2], cfg: &UnfoldConfig) -> Result<Tensor> 
         let (taps, wanted) = (op.taps(), windows[0] * windows[1]);
         bail!("fold: x has shape {:?}, expected [N, a multiple of {taps}, {wanted}]", x.dims());
     }
-    x.contiguous()?.apply_op1(op)
+    apply1(x, op)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 use super::check;
 use super::kernel::{build, to_vec, values, with_values};
 use super::reduce::{Reduction, reduce};
+use crate::nn::{apply1, apply2};
 
 /// Factors and padding; pairs are (horizontal, vertical), as mmcv's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +135,7 @@ pub fn upfirdn2d(x: &Tensor, filter: &Tensor, cfg: &UpFirDnConfig) -> Result<Ten
     let axes = [axis(h, up_y, down_y, top, bottom, kh)?, axis(w, up_x, down_x, left, right, kw)?];
     let mut filter = to_vec(filter)?;
     filter.reverse();
-    x.contiguous()?.apply_op1(Op { filter, size: [kh, kw], axes })
+    apply1(x, Op { filter, size: [kh, kw], axes })
 }
 
 /// `scale · leaky_relu(x + bias)`.
@@ -195,7 +196,7 @@ pub fn fused_bias_leakyrelu(x: &Tensor, bias: &Tensor, negative_slope: f64, scal
         bail!("{OP}: scale is {scale}, expected more than 0");
     }
     let op = BiasAct { slope: negative_slope as f32, scale: scale as f32, area };
-    x.contiguous()?.apply_op2(&bias.contiguous()?, op)
+    apply2(x, &bias, op)
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ pub fn resnet50(sizes: &[usize], mode: &str) -> Result<Run> {
 }
 
 fn step(loss: &Tensor, store: &ParamStore, optimizer: &mut dyn Optimizer) -> Result<()> {
-    let grads = Grads::from_store(&backward(&loss)?, store)?;
+    let grads = Grads::from_store(&backward(loss)?, store)?;
     optimizer.step(&grads)?;
     Ok(())
 }

@@ -109,7 +109,7 @@ pub fn check(file: &Path) -> Result<Report> {
         metas,
     };
     for train in [false, true].into_iter().filter(|t| golden.has_losses(*t)) {
-        let ctx = if train { Ctx::train(mmcv::Rng::new(0)) } else { Ctx::eval() };
+        let ctx = if train { Ctx::train(mmcv::Rng::new(0)).without_dropout() } else { Ctx::eval() };
         report.losses(&golden, &store, train, &model.forward_train(&batch, &ctx)?)?;
     }
     Ok(report)

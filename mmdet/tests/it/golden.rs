@@ -24,6 +24,7 @@ fn goldens() -> Vec<PathBuf> {
 
 #[test]
 fn every_model_gives_the_originals_numbers() {
+    mmcv::ops::set_exact(true);
     let files = goldens();
     assert!(!files.is_empty());
     for file in files {

@@ -100,7 +100,7 @@ impl Head for StackedLinearClsHead {
             if let Some(act) = &self.act {
                 x = act.forward(&x, ctx)?;
             }
-            if ctx.train && self.dropout > 0.0 {
+            if ctx.drops() && self.dropout > 0.0 {
                 x = ctx.rng(|rng| ops::dropout(&x, self.dropout, rng))?;
             }
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 
-use super::{FALLBACK, default_norm};
+use super::{FALLBACK, default_norm, of_own_ops};
 use crate::cnn::bricks::{
     ConvLayer, ConvSpec, NormLayer, PluginLayer, SeLayer, build_conv_layer, build_norm_layer, build_plugin_layer,
     conv_norm_act, make_divisible, norm_name,
@@ -12,7 +12,7 @@ use crate::cnn::bricks::{
 use crate::cnn::flops;
 use crate::config::{Node, Value};
 use crate::error::{Error, Result as CoreResult};
-use crate::nn::{Ctx, Recomputable, VarBuilder};
+use crate::nn::{Block, Ctx, Keep, Recomputable, VarBuilder, region};
 use crate::ops::{self, Act, AvgPoolOptions};
 
 /// Where a plugin stands in a bottleneck.
@@ -121,7 +121,7 @@ struct Unit {
 }
 
 /// A block: two 3x3s, or 1x1, 3x3, 1x1. Keys: `conv{i}.*`, `bn{i}.*`, `downsample.{j}.*`, `se_layer.*`.
-struct Block {
+struct Residual {
     units: Vec<Unit>,
     downsample: Option<Downsample>,
     se_layer: Option<SeLayer>,
@@ -165,7 +165,7 @@ impl Downsample {
     }
 }
 
-impl Block {
+impl Residual {
     fn new(spec: &ResLayerSpec, first: bool, vb: &VarBuilder) -> CoreResult<Self> {
         let out = spec.out_channels();
         let (inplanes, stride) = if first { (spec.inplanes, spec.stride) } else { (out, 1) };
@@ -236,7 +236,7 @@ impl Block {
         };
         let mut y = x.clone();
         let last = self.units.len() - 1;
-        let dropped = ctx.train && self.drop_path_rate > 0.0;
+        let dropped = ctx.drops() && self.drop_path_rate > 0.0;
         for (i, unit) in self.units.iter().enumerate() {
             let conv = unit.conv.as_ref();
             let norm = Some(unit.norm.as_ref());
@@ -261,7 +261,21 @@ impl Block {
 
 /// A stage. Keys: `{block}.*`.
 pub struct ResLayer {
-    pub(super) blocks: Vec<Recomputable>,
+    whole: Block,
+    /// Whether the stage is one region. Its blocks are regions of their own where they are run again.
+    region: bool,
+}
+
+impl ResLayer {
+    /// A stage of `blocks`, made by the kinds of layers that `spec` names and, but for those, of our own ops or not.
+    pub(super) fn of(blocks: Vec<Recomputable>, spec: &ResLayerSpec, own_ops: bool) -> Self {
+        let own = own_ops
+            && of_own_ops(spec.conv_cfg.as_ref(), &spec.norm_cfg)
+            && spec.dcn.is_none()
+            && spec.plugins.is_empty();
+        let whole = move |x: &Tensor, ctx: &Ctx| blocks.iter().try_fold(x.clone(), |x, block| block.forward(&x, ctx));
+        Self { whole: Arc::new(whole), region: own && !spec.with_cp }
+    }
 }
 
 impl ResLayer {
@@ -272,14 +286,14 @@ impl ResLayer {
         }
         let one = |i: usize| {
             let vb = vb.pp(i);
-            let block = Block::new(spec, i == 0, &vb)?;
-            Ok(Recomputable::new(Arc::new(move |x, ctx| block.forward(x, ctx)), spec.with_cp, &vb))
+            let block = Residual::new(spec, i == 0, &vb)?;
+            Ok(Recomputable::new(Arc::new(move |x, ctx| block.forward(x, ctx)), spec.with_cp))
         };
-        Ok(Self { blocks: (0..spec.num_blocks).map(one).collect::<CoreResult<_>>()? })
+        Ok(Self::of((0..spec.num_blocks).map(one).collect::<CoreResult<_>>()?, spec, true))
     }
 
     /// `[B, inplanes, H, W]` to `[B, out, ceil(H / stride), ceil(W / stride)]`.
     pub fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
-        self.blocks.iter().try_fold(x.clone(), |x, block| block.forward(&x, ctx))
+        if self.region { region(&self.whole, x, ctx, Keep::All) } else { (self.whole)(x, ctx) }
     }
 }

@@ -21,7 +21,7 @@ use super::bricks::{ConvLayer, NormLayer, conv_norm_act};
 use super::flops;
 use crate::config::{Node, Value};
 use crate::error::{Error, Result as CoreResult};
-use crate::nn::{Ctx, VarBuilder};
+use crate::nn::{self, Ctx, Keep, VarBuilder};
 use crate::ops::{self, Act};
 
 /// `type = "ResNet"`.
@@ -224,22 +224,41 @@ fn stage_plugins(
     Ok(here)
 }
 
-enum StemLayers {
-    /// `conv1`, `bn1`.
-    Plain(Box<dyn ConvLayer>, Box<dyn NormLayer>),
-    /// `stem.{0, 3, 6}`, `stem.{1, 4, 7}`; or `stem.{0, 1, 2}.{conv, bn}`.
-    Deep(Vec<(Box<dyn ConvLayer>, Box<dyn NormLayer>)>),
+/// What comes before the stages: convolutions with norms, and a 3x3 max pool of stride 2 where there is one.
+struct StemLayers {
+    /// `conv1`, `bn1`; or `stem.{0, 3, 6}`, `stem.{1, 4, 7}`; or `stem.{0, 1, 2}.{conv, bn}`.
+    units: Vec<(Box<dyn ConvLayer>, Box<dyn NormLayer>)>,
+    pool: bool,
+}
+
+impl StemLayers {
+    fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
+        let x = self.units.iter().try_fold(x.clone(), |x, (conv, norm)| {
+            conv_norm_act(conv.as_ref(), Some(norm.as_ref()), &x, None, Act::Relu, ctx)
+        })?;
+        if !self.pool {
+            return Ok(x);
+        }
+        flops::record("maxpool", "MaxPool2d", || x.elem_count() as u64);
+        ops::max_pool2d(&x, [3, 3], [2, 2], [1, 1], false)
+    }
+}
+
+/// Whether layers of these kinds are made of our own ops alone, so that a stage of them can be a region.
+fn of_own_ops(conv_cfg: Option<&Node>, norm_cfg: &Node) -> bool {
+    let plain = conv_cfg.is_none_or(|c| matches!(c.type_name(), Some("Conv2d" | "Conv")));
+    plain && matches!(norm_cfg.type_name(), Some("BN" | "BN2d" | "SyncBN" | "MMSyncBN" | "GN"))
 }
 
 /// Keys: `conv1.*`, `bn1.*` (or `stem.*`), `layer{1..4}.{block}.*`.
 pub struct ResNet {
-    stem: StemLayers,
+    stem: nn::Block,
+    /// Whether the stem is a region.
+    stem_region: bool,
     layers: Vec<ResLayer>,
     out_indices: Vec<usize>,
     frozen_stages: i64,
     norm_eval: bool,
-    /// Whether the stem ends in a 3x3 max pool of stride 2.
-    pool: bool,
 }
 
 impl ResNetConfig {
@@ -294,19 +313,11 @@ impl Backbone for ResNet {
     fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
         let still = Ctx::eval();
         let ctx_of = |stage: i64| if self.norm_eval || stage <= self.frozen_stages { &still } else { ctx };
-        let stem = |conv: &dyn ConvLayer, norm: &dyn NormLayer, x: &Tensor| {
-            conv_norm_act(conv, Some(norm), x, None, Act::Relu, ctx_of(0))
+        let mut x = if self.stem_region {
+            nn::region(&self.stem, x, ctx_of(0), Keep::All)?
+        } else {
+            (self.stem)(x, ctx_of(0))?
         };
-        let mut x = match &self.stem {
-            StemLayers::Plain(conv, norm) => stem(conv.as_ref(), norm.as_ref(), x)?,
-            StemLayers::Deep(units) => {
-                units.iter().try_fold(x.clone(), |x, (conv, norm)| stem(conv.as_ref(), norm.as_ref(), &x))?
-            }
-        };
-        if self.pool {
-            flops::record("maxpool", "MaxPool2d", || x.elem_count() as u64);
-            x = ops::max_pool2d(&x, [3, 3], [2, 2], [1, 1], false)?;
-        }
         let mut outs = Vec::new();
         for (i, layer) in self.layers.iter().enumerate() {
             x = layer.forward(&x, ctx_of(i as i64 + 1))?;

@@ -1,12 +1,14 @@
 //! Designing Network Design Spaces, Radosavovic et al., CVPR 2020 (<https://arxiv.org/abs/2003.13678>): mmdet's `regnet.py`.
 
+use std::sync::Arc;
+
 use candle_core::{Result, Tensor};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    ResLayer, ResLayerSpec, ResNet, StagePlugin, StemLayers, Style, default_init, default_norm, minus_one, own_init,
-    stage_dcn, yes,
+    ResLayer, ResLayerSpec, ResNet, StagePlugin, StemLayers, Style, default_init, default_norm, minus_one, of_own_ops,
+    own_init, stage_dcn, yes,
 };
 use crate::cnn::backbone::Backbone;
 use crate::cnn::bricks::{ConvSpec, build_conv_layer, build_norm_layer, norm_name};
@@ -187,10 +189,11 @@ impl RegNet {
         let norm_cfg = norm_cfg.unwrap_or_else(default_norm);
         let conv_cfg = cfg.conv_cfg.clone().filter(|c| !c.is_null());
         let spec = ConvSpec::new(cfg.in_channels, cfg.stem_channels, 3).stride(2).padding(1);
-        let stem = StemLayers::Plain(
+        let unit = (
             build_conv_layer(conv_cfg.as_ref(), spec, vb.pp("conv1"))?,
             build_norm_layer(&norm_cfg, cfg.stem_channels, vb.pp(norm_name(&norm_cfg, "1")))?,
         );
+        let stem = StemLayers { units: vec![unit], pool: false };
         let mut inplanes = cfg.stem_channels;
         let mut layers = Vec::new();
         for (i, (width, num_blocks)) in plan.into_iter().enumerate() {
@@ -226,12 +229,12 @@ impl RegNet {
             layers.push(ResLayer::new(&spec, &vb.pp(format!("layer{}", i + 1)))?);
         }
         let model = ResNet {
-            stem,
+            stem: Arc::new(move |x, ctx| stem.forward(x, ctx)),
+            stem_region: of_own_ops(conv_cfg.as_ref(), &norm_cfg),
             layers,
             out_indices: cfg.out_indices.clone(),
             frozen_stages: cfg.frozen_stages,
             norm_eval: cfg.norm_eval,
-            pool: false,
         };
         model.freeze(&vb);
         Ok(Self(model))

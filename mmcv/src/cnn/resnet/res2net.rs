@@ -112,8 +112,10 @@ impl ResLayer {
         let one = |i: usize| {
             let vb = vb.pp(i);
             let block = Bottle2neck::new(spec, scales, i == 0, &vb)?;
-            Ok(Recomputable::new(Arc::new(move |x, ctx| block.forward(x, ctx)), spec.with_cp, &vb))
+            Ok(Recomputable::new(Arc::new(move |x, ctx| block.forward(x, ctx)), spec.with_cp))
         };
-        Ok(Self { blocks: (0..spec.num_blocks).map(one).collect::<CoreResult<_>>()? })
+        let blocks = (0..spec.num_blocks).map(one).collect::<CoreResult<_>>()?;
+        // Its chain slices and joins by candle's own operations.
+        Ok(Self::of(blocks, spec, false))
     }
 }

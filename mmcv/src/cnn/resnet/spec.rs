@@ -1,7 +1,9 @@
 //! What a residual network is made of, whatever the config is called that asks for it.
 
+use std::sync::Arc;
+
 use super::block::{ResLayer, ResLayerSpec};
-use super::{ResNet, StagePlugin, StemLayers, Style, default_init, default_norm, stage_dcn, stage_plugins};
+use super::{ResNet, StagePlugin, StemLayers, Style, default_init, default_norm, of_own_ops, stage_dcn, stage_plugins};
 use crate::cnn::bricks::{ConvSpec, build_conv_layer, build_norm_layer, norm_name};
 use crate::config::Node;
 use crate::error::{Error, Result};
@@ -230,12 +232,12 @@ impl ResNet {
             });
         }
         let model = Self {
-            stem,
+            stem: Arc::new(move |x, ctx| stem.forward(x, ctx)),
+            stem_region: of_own_ops(conv_cfg.as_ref(), &norm_cfg),
             layers,
             out_indices: spec.out_indices.clone(),
             frozen_stages: spec.frozen_stages,
             norm_eval: spec.norm_eval,
-            pool: spec.stem != Stem::Small,
         };
         model.freeze(&vb);
         Ok(model)
@@ -247,9 +249,10 @@ fn stem(spec: &ResNetSpec, conv_cfg: Option<&Node>, norm_cfg: &Node, vb: &VarBui
         Ok((build_conv_layer(conv_cfg, conv, conv_vb)?, build_norm_layer(norm_cfg, conv.out_channels, norm_vb)?))
     };
     let channels = spec.stem_channels;
+    let pool = spec.stem != Stem::Small;
     let plain = |conv: ConvSpec| -> Result<StemLayers> {
-        let (conv, norm) = unit(conv, vb.pp("conv1"), vb.pp(norm_name(norm_cfg, "1")))?;
-        Ok(StemLayers::Plain(conv, norm))
+        let unit = unit(conv, vb.pp("conv1"), vb.pp(norm_name(norm_cfg, "1")))?;
+        Ok(StemLayers { units: vec![unit], pool })
     };
     if spec.stem == Stem::Plain {
         return plain(ConvSpec::new(spec.in_channels, channels, 7).stride(2).padding(3));
@@ -269,5 +272,5 @@ fn stem(spec: &ResNetSpec, conv_cfg: Option<&Node>, norm_cfg: &Node, vb: &VarBui
         };
         units.push(unit(conv, conv_vb, norm_vb)?);
     }
-    Ok(StemLayers::Deep(units))
+    Ok(StemLayers { units, pool })
 }

@@ -15,6 +15,7 @@ mod conv1d;
 mod conv3d;
 mod depthwise;
 mod gather;
+mod exact;
 mod geometry;
 mod op;
 mod packed;
@@ -30,6 +31,7 @@ mod tests;
 
 pub use conv1d::{Conv1dConfig, conv1d};
 pub use conv3d::{Conv3dConfig, conv3d};
+pub use exact::set_exact;
 pub use geometry::Conv2dConfig;
 pub use op::conv2d;
 pub use packed::{PackedCache, PackedConv2d, fold_batch_norm};

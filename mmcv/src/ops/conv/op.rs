@@ -8,6 +8,7 @@ use super::geometry::{Conv2dConfig, Geometry};
 use super::{depthwise, wgrad};
 #[cfg(target_arch = "x86_64")]
 use super::{winograd, winograd_wgrad};
+use crate::nn::{apply2, apply3, contiguous, tracked};
 use crate::ops::gemm::Out;
 
 /// `[N, O, OH, OW]` of `x` `[N, C, H, W]`, `w` `[O, C/groups, kh, kw]` and `b` `[O]`, as PyTorch's `F.conv2d`.
@@ -29,11 +30,11 @@ pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, cfg: &Conv2dConfig) ->
         }
         other => bail!("conv2d: {other:?} is not supported, f32, f16 and bf16 are"),
     }
-    let (x, w) = (x.contiguous()?, w.contiguous()?);
+    let (x, w) = (contiguous(x)?, contiguous(w)?);
     let op = Conv2d { geometry };
     match b {
-        Some(b) => x.apply_op3(&w, &b.contiguous()?, op),
-        None => x.apply_op2(&w, op),
+        Some(b) => apply3(&x, &w, &b, op),
+        None => apply2(&x, &w, op),
     }
 }
 
@@ -130,13 +131,13 @@ impl Conv2d {
     fn grads(&self, x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (g, device) = (&self.geometry, x.device());
         with_values(dy, |dy| {
-            let dx = match x.track_op() {
+            let dx = match tracked(x) {
                 true => {
                     Some(Tensor::from_vec(with_values(w, |w| dgrad(g, dy, w, &Finish::default()))?, x.shape(), device)?)
                 }
                 false => None,
             };
-            let dw = match w.track_op() {
+            let dw = match tracked(w) {
                 true => Some(Tensor::from_vec(with_values(x, |x| weight_grad(g, x, dy))?, w.shape(), device)?),
                 false => None,
             };
@@ -185,7 +186,7 @@ impl CustomOp3 for Conv2d {
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (dx, dw) = self.grads(x, w, dy)?;
-        let db = match b.track_op() {
+        let db = match tracked(b) {
             true => {
                 let g = &self.geometry;
                 let db = with_values(dy, |dy| channel_sums(dy, g.images, g.channels_out, g.output_area()))?;

@@ -11,6 +11,7 @@ use super::geometry::{Conv2dConfig, Geometry};
 use super::op::with_values;
 #[cfg(target_arch = "x86_64")]
 use super::winograd;
+use crate::nn::tracked;
 use crate::ops::gemm::{Act, Out};
 
 /// A convolution with its weights laid out for the kernels. It records no graph.
@@ -59,7 +60,7 @@ impl PackedConv2d {
         if x.dtype() != DType::F32 {
             bail!("packed conv2d: {:?} input, f32 expected", x.dtype())
         }
-        if x.track_op() || residual.is_some_and(|r| r.track_op()) {
+        if tracked(x) || residual.is_some_and(|r| r.track_op()) {
             bail!("packed conv2d: its input takes part in a graph, and it has no backward pass")
         }
         let dims = [g.images, g.channels_out, g.output[0], g.output[1]];

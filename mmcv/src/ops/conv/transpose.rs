@@ -6,6 +6,7 @@ use super::bias::channel_sums;
 use super::gather::Finish;
 use super::geometry::{Conv2dConfig, Geometry};
 use super::op::{dgrad, forward, values, weight_grad, with_values};
+use crate::nn::{apply2, apply3, contiguous, tracked};
 
 /// `x` `[N, C, H, W]` with `w` `[C, O/groups, kh, kw]` and `b` `[O]`, as PyTorch's `F.conv_transpose2d`: the result has
 /// `(H - 1) · stride - 2 · padding + dilation · (kh - 1) + output_padding + 1` rows.
@@ -34,11 +35,11 @@ pub fn conv_transpose2d(
         }
         other => bail!("conv_transpose2d: {other:?} is not supported, f32, f16 and bf16 are"),
     }
-    let (x, w) = (x.contiguous()?, w.contiguous()?);
+    let (x, w) = (contiguous(x)?, contiguous(w)?);
     let op = Transposed { geometry };
     match b {
-        Some(b) => x.apply_op3(&w, &b.contiguous()?, op),
-        None => x.apply_op2(&w, op),
+        Some(b) => apply3(&x, &w, &b, op),
+        None => apply2(&x, &w, op),
     }
 }
 
@@ -57,14 +58,14 @@ impl Transposed {
     fn grads(&self, x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (g, device) = (&self.geometry, x.device());
         with_values(dy, |dy| {
-            let dx = match x.track_op() {
+            let dx = match tracked(x) {
                 true => {
                     let dx = with_values(w, |w| forward(g, dy, w, &Finish::default()))?;
                     Some(Tensor::from_vec(dx, x.shape(), device)?)
                 }
                 false => None,
             };
-            let dw = match w.track_op() {
+            let dw = match tracked(w) {
                 true => Some(Tensor::from_vec(with_values(x, |x| weight_grad(g, dy, x))?, w.shape(), device)?),
                 false => None,
             };
@@ -114,7 +115,7 @@ impl CustomOp3 for Transposed {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (dx, dw) = self.grads(x, w, dy)?;
         let g = &self.geometry;
-        let db = match b.track_op() {
+        let db = match tracked(b) {
             true => {
                 let db = with_values(dy, |dy| channel_sums(dy, g.images, g.channels_in, g.input_area()))?;
                 Some(Tensor::from_vec(db, b.shape(), b.device())?)

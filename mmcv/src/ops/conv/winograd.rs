@@ -5,10 +5,10 @@
 //! in the environment it is never used.
 
 use std::arch::x86_64::*;
-use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
+use super::exact::is_exact;
 use super::gather::Finish;
 use super::geometry::Geometry;
 use crate::ops::gemm::{
@@ -30,10 +30,9 @@ pub(super) const G: [[f32; 3]; 6] = [
     [0.0, 0.0, 1.0],
 ];
 
-/// Whether it may be used at all: AVX2 is there and `MMCV_EXACT` is not set to 1.
+/// Whether it may be used at all: AVX2 is there and exactness was not asked for.
 pub(super) fn allowed() -> bool {
-    static ALLOWED: OnceLock<bool> = OnceLock::new();
-    *ALLOWED.get_or_init(|| has_avx2() && std::env::var("MMCV_EXACT").as_deref() != Ok("1"))
+    has_avx2() && !is_exact()
 }
 
 /// The sizes of one pass: the forward convolution, or its data gradient, which is a convolution too.

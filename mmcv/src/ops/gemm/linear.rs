@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape
 use rayon::prelude::*;
 
 use super::matmul::{View, matmul};
+use crate::nn::{apply2, apply3, contiguous, tracked};
 
 /// `x wᵀ + b` of `x` `[.., in]`, `w` `[out, in]`, `b` `[out]`, as PyTorch's `F.linear`; f32 (f16 and bf16 are converted
 /// there and back), any strides.
@@ -25,10 +26,10 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
         }
         other => bail!("linear: {other:?} is not supported, f32, f16 and bf16 are"),
     }
-    let (x, w) = (x.contiguous()?, w.contiguous()?);
+    let (x, w) = (contiguous(x)?, contiguous(w)?);
     match b {
-        Some(b) => x.apply_op3(&w, &b.contiguous()?, Linear),
-        None => x.apply_op2(&w, Linear),
+        Some(b) => apply3(&x, &w, &b, Linear),
+        None => apply2(&x, &w, Linear),
     }
 }
 
@@ -69,14 +70,14 @@ fn grads(x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<
     let m = dy.elem_count().checked_div(out).unwrap_or(0);
     with_values(dy, |dy| {
         let dy = View::rows(dy, out);
-        let dx = match x.track_op() {
+        let dx = match tracked(x) {
             true => {
                 let dx = with_values(w, |w| matmul(m, k, out, dy, View::rows(w, k), None))?;
                 Some(Tensor::from_vec(dx, x.shape(), x.device())?)
             }
             false => None,
         };
-        let dw = match w.track_op() {
+        let dw = match tracked(w) {
             true => {
                 let dw = with_values(x, |x| matmul(out, k, m, dy.t(), View::rows(x, k), None))?;
                 Some(Tensor::from_vec(dw, w.shape(), w.device())?)
@@ -139,7 +140,7 @@ impl CustomOp3 for Linear {
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (dx, dw) = grads(x, w, dy)?;
-        let db = match b.track_op() {
+        let db = match tracked(b) {
             true => Some(Tensor::from_vec(
                 with_values(dy, |dy| column_sums(dy, b.elem_count().max(1)))?,
                 b.shape(),

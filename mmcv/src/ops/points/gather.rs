@@ -2,6 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 
+use crate::nn::apply2;
 use crate::ops::check;
 use crate::ops::kernel::{build, values, with_values};
 
@@ -85,7 +86,7 @@ fn run(name: &'static str, x: &Tensor, places: &Tensor, outer: Vec<usize>, w: Op
     let none = Tensor::zeros(0, DType::F32, x.device())?;
     let w = w.unwrap_or(&none).detach().contiguous()?;
     let taps = if w.elem_count() > 0 { 3 } else { 1 };
-    x.contiguous()?.apply_op2(&w, Op { places, taps, outer, name })
+    apply2(x, &w, Op { places, taps, outer, name })
 }
 
 /// The features of chosen points; gradients flow into them.

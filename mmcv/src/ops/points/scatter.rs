@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
 
+use crate::nn::apply1;
 use crate::ops::check;
 use crate::ops::kernel::{build, values, with_values};
 
@@ -106,7 +107,7 @@ pub fn dynamic_scatter(features: &Tensor, coords: &Tensor, how: VoxelReduce) -> 
     let out: Vec<i64> = voxels.keys().flat_map(|c| c.iter().copied()).collect();
     let members: Vec<Vec<usize>> = voxels.into_values().collect();
     let out = Tensor::from_vec(out, (members.len(), d), features.device())?;
-    Ok((features.contiguous()?.apply_op1(Op { how, members, channels })?, out))
+    Ok((apply1(features, Op { how, members, channels })?, out))
 }
 
 #[cfg(test)]
