@@ -330,7 +330,7 @@ impl HrNet {
 impl Backbone for HrNet {
     /// One map per branch of the last stage, at 1/4, 1/8, ... of the image.
     fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
-        let still = Ctx::eval();
+        let still = ctx.still();
         let ctx = if self.norm_eval { &still } else { ctx };
         let mut branches = vec![self.layer1.forward(&chain(&self.stem, x, ctx)?, ctx)?];
         for (between, modules) in &self.stages {

@@ -134,7 +134,7 @@ impl MobileNetV2 {
 
 impl Backbone for MobileNetV2 {
     fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
-        let still = Ctx::eval();
+        let still = ctx.still();
         let x = self.conv1.forward(x, if self.layers.norm_eval { &still } else { ctx })?;
         self.layers.forward(x, ctx)
     }

@@ -115,7 +115,7 @@ impl Units {
 
 /// The stem and its pool: `[B, 3, H, W]` to a quarter of the size.
 pub(super) fn stem_and_pool(conv: &ConvModule, x: &Tensor, norm_eval: bool, ctx: &Ctx) -> Result<Tensor> {
-    let still = Ctx::eval();
+    let still = ctx.still();
     let x = conv.forward(x, if norm_eval { &still } else { ctx })?;
     ops::max_pool2d(&x, [3, 3], [2, 2], [1, 1], false)
 }

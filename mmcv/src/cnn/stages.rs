@@ -19,7 +19,7 @@ pub(super) struct Stages {
 impl Stages {
     /// The outputs that are asked for.
     pub fn forward(&self, mut x: Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
-        let still = Ctx::eval();
+        let still = ctx.still();
         let mut outs = Vec::new();
         for (i, stage) in self.stages.iter().enumerate() {
             let ctx = if self.norm_eval || i < self.frozen { &still } else { ctx };

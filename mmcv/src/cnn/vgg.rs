@@ -158,7 +158,7 @@ pub(super) fn drop_half(x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
 impl Backbone for Vgg {
     /// The maps of `out_indices`, and with `num_classes` the scores of images of 224 x 224 as the last.
     fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
-        let still = Ctx::eval();
+        let still = ctx.still();
         let (mut x, mut outs) = (x.clone(), Vec::new());
         for (i, stage) in self.stages.iter().enumerate() {
             let ctx = if self.norm_eval || i < self.frozen { &still } else { ctx };

@@ -12,18 +12,36 @@ pub struct Ctx {
     pub train: bool,
     /// Whether dropout and dropped paths are on in train mode.
     dropout: bool,
+    /// Whether regions keep activations in half precision.
+    half: bool,
     rng: Mutex<Rng>,
 }
 
 impl Ctx {
     /// A training pass that draws from `rng`.
     pub fn train(rng: Rng) -> Self {
-        Self { train: true, dropout: true, rng: Mutex::new(rng) }
+        Self { train: true, dropout: true, half: false, rng: Mutex::new(rng) }
     }
 
     /// An evaluation pass. It draws nothing (a fixed stream is there for modules that ask all the same).
     pub fn eval() -> Self {
-        Self { train: false, dropout: false, rng: Mutex::new(Rng::new(0)) }
+        Self { train: false, dropout: false, half: false, rng: Mutex::new(Rng::new(0)) }
+    }
+
+    /// The same pass, whose regions keep activations for the backward pass in half precision when `half`.
+    #[must_use]
+    pub fn keeping_halves(self, half: bool) -> Self {
+        Self { half, ..self }
+    }
+
+    /// Whether regions keep activations in half precision.
+    pub fn keeps_halves(&self) -> bool {
+        self.half
+    }
+
+    /// An evaluation pass for a part of this one: frozen stages, norms that keep their statistics.
+    pub fn still(&self) -> Self {
+        Self::eval().keeping_halves(self.half)
     }
 
     /// The same pass with dropout off, as the originals' recorded numbers are made.
@@ -40,7 +58,7 @@ impl Ctx {
     /// For running what comes now once more later, in the same mode and with the same random numbers.
     pub(super) fn replay(&self) -> Self {
         let rng = self.rng.lock().unwrap_or_else(|e| e.into_inner()).clone();
-        Self { train: self.train, dropout: self.dropout, rng: Mutex::new(rng) }
+        Self { train: self.train, dropout: self.dropout, half: self.half, rng: Mutex::new(rng) }
     }
 
     /// Draws from the pass's stream.

@@ -4,6 +4,7 @@ mod backward;
 mod ctx;
 mod init;
 mod init_cfg;
+mod kept;
 mod param;
 mod region;
 mod tape;

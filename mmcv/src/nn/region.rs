@@ -38,7 +38,7 @@ pub fn region(block: &Block, x: &Tensor, ctx: &Ctx, keep: Keep) -> Result<Tensor
     let (y, kept) = if keep == Keep::Input {
         (no_grad(|| block(&inner, ctx))?, None)
     } else {
-        let (y, tape) = record(&inner, wanted, || block(&inner, ctx))?;
+        let (y, tape) = record(&inner, wanted, ctx.keeps_halves(), || block(&inner, ctx))?;
         if !tape.tracks(&y) {
             if let Some(param) = tape.params.first() {
                 bail!("region: its result doesn't hang on {} by ops of mmcv", param.name());
@@ -184,6 +184,31 @@ mod tests {
                     assert!(ours.iter().zip(theirs).all(|(a, b)| (a - b).abs() <= 1e-5 * b.abs().max(1.0)), "{ours:?}");
                 }
             }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn halves_give_nearly_the_same_gradients() -> Result<()> {
+        let store = ParamStore::new(&Device::Cpu, 0);
+        let weight = VarBuilder::new(&store).param("w", (64, 64), Init::Uniform(-0.2, 0.2))?;
+        let shared = weight.clone();
+        let block: Block = Arc::new(move |x, _| {
+            let y = ops::relu(&ops::linear(x, &shared.get(), None)?)?;
+            ops::add_relu(&ops::linear(&y, &shared.get(), None)?, x)
+        });
+        let x = Var::from_tensor(&Tensor::randn(0f32, 1.0, (128, 64), &Device::Cpu)?)?;
+        let run = |half: bool| -> Result<[Vec<f32>; 3]> {
+            let ctx = Ctx::train(Rng::new(0)).keeping_halves(half);
+            let y = region(&block, &x, &ctx, Keep::All)?;
+            let grads = backward(&y.sqr()?.sum_all()?)?;
+            Ok([flat(&y)?, flat(grads.get(&x).unwrap())?, flat(grads.get(weight.var()).unwrap())?])
+        };
+        let (whole, halves) = (run(false)?, run(true)?);
+        assert_eq!(whole[0], halves[0]);
+        for (a, b) in whole.iter().zip(&halves).skip(1) {
+            let scale = a.iter().fold(0f32, |m, v| m.max(v.abs()));
+            assert!(a != b && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3 * scale));
         }
         Ok(())
     }

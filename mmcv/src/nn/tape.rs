@@ -6,22 +6,28 @@ use std::collections::{HashMap, HashSet};
 
 use candle_core::{CustomOp1, CustomOp2, CustomOp3, Result, Tensor, TensorId, bail};
 
+use super::kept::Kept;
 use super::{Param, grad_enabled};
 use crate::ops::kernel::sum_of_two;
 
 /// An op and its inputs.
 enum Call {
-    One(Tensor, Box<dyn CustomOp1 + Send + Sync>),
-    Two([Tensor; 2], Box<dyn CustomOp2 + Send + Sync>),
-    Three([Tensor; 3], Box<dyn CustomOp3 + Send + Sync>),
+    One(TensorId, Box<dyn CustomOp1 + Send + Sync>),
+    Two([TensorId; 2], Box<dyn CustomOp2 + Send + Sync>),
+    Three([TensorId; 3], Box<dyn CustomOp3 + Send + Sync>),
     /// Another layout of the same values.
-    Same(Tensor),
+    Same(TensorId),
 }
 
 /// What ran in a region.
 #[derive(Default)]
 pub(super) struct Tape {
-    calls: Vec<(Call, Tensor)>,
+    /// Calls, and the tensor that each gave.
+    calls: Vec<(Call, TensorId)>,
+    /// The calls' tensors.
+    kept: HashMap<TensorId, Kept>,
+    /// Whether activations are kept in half precision.
+    half: bool,
     /// Tensors that have a gradient: the region's input, parameters, results of calls on them.
     tracked: HashSet<TensorId>,
     /// Trainable parameters that were read.
@@ -60,6 +66,11 @@ pub(super) fn reads<T>(f: impl FnOnce() -> Result<T>) -> Result<(T, Vec<Param>)>
     Ok((y, READS.take().unwrap_or_default()))
 }
 
+/// Whether the tape that is gone back through has a gradient for this tensor.
+fn known(id: TensorId) -> bool {
+    BACKWARD.with_borrow(|b| b.as_ref().is_some_and(|set| set.contains(&id)))
+}
+
 /// Notes that a trainable parameter is read: for [`reads`], and for the tape that records.
 pub(super) fn read(param: &Param) {
     READS.with_borrow_mut(|reads| {
@@ -76,15 +87,21 @@ pub(super) fn read(param: &Param) {
     });
 }
 
-/// Runs `f`, and gives what it recorded. `x` is tracked when `wanted`.
-pub(super) fn record(x: &Tensor, wanted: bool, f: impl FnOnce() -> Result<Tensor>) -> Result<(Tensor, Tape)> {
+/// Runs `f`, and gives what it recorded. `x` is tracked when `wanted`; activations are kept in half precision when `half`.
+pub(super) fn record(
+    x: &Tensor,
+    wanted: bool,
+    half: bool,
+    f: impl FnOnce() -> Result<Tensor>,
+) -> Result<(Tensor, Tape)> {
     struct Guard(Option<Tape>);
     impl Drop for Guard {
         fn drop(&mut self) {
             RECORDING.set(self.0.take());
         }
     }
-    let mut tape = Tape::default();
+    let mut tape = Tape { half, ..Tape::default() };
+    tape.kept.insert(x.id(), Kept::Whole(x.clone()));
     if wanted {
         tape.tracked.insert(x.id());
     }
@@ -93,14 +110,22 @@ pub(super) fn record(x: &Tensor, wanted: bool, f: impl FnOnce() -> Result<Tensor
     Ok((y, RECORDING.take().unwrap_or_default()))
 }
 
-fn write(call: Call, y: Tensor) -> Tensor {
+/// Puts a call on the tape, with its tensors.
+fn write(call: Call, inputs: &[&Tensor], y: Tensor) -> Result<Tensor> {
     RECORDING.with_borrow_mut(|r| {
-        if let Some(tape) = r {
-            tape.tracked.insert(y.id());
-            tape.calls.push((call, y.clone()));
+        let Some(tape) = r else { return Ok(()) };
+        for t in inputs.iter().copied().chain([&y]) {
+            if !tape.kept.contains_key(&t.id()) {
+                // Parameters and other leaves live anyway.
+                let inner = t.id() == y.id();
+                tape.kept.insert(t.id(), if tape.half && inner { Kept::half(t)? } else { Kept::Whole(t.clone()) });
+            }
         }
-    });
-    y
+        tape.tracked.insert(y.id());
+        tape.calls.push((call, y.id()));
+        Result::Ok(())
+    })?;
+    Ok(y)
 }
 
 /// A contiguous version of `x`, on the tape where it takes part in it.
@@ -112,7 +137,7 @@ pub(crate) fn contiguous(x: &Tensor) -> Result<Tensor> {
         bail!("a tensor from outside of a region takes part in a graph: only the region's input may");
     }
     let y = x.contiguous()?;
-    Ok(if y.id() != x.id() && tracked(x) { write(Call::Same(x.clone()), y) } else { y })
+    if y.id() != x.id() && tracked(x) { write(Call::Same(x.id()), &[x], y) } else { Ok(y) }
 }
 
 /// `op` on a contiguous version of `x`, as a part of the tape where one records and of candle's graph elsewhere.
@@ -122,7 +147,7 @@ pub(crate) fn apply1(x: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) -> 
     }
     let x = contiguous(x)?;
     let y = x.apply_op1_no_bwd(&op)?;
-    Ok(if tracked(&x) { write(Call::One(x, Box::new(op)), y) } else { y })
+    if tracked(&x) { write(Call::One(x.id(), Box::new(op)), &[&x], y) } else { Ok(y) }
 }
 
 /// As [`apply1`], with two inputs.
@@ -132,7 +157,10 @@ pub(crate) fn apply2(a: &Tensor, b: &Tensor, op: impl CustomOp2 + Send + Sync + 
     }
     let (a, b) = (contiguous(a)?, contiguous(b)?);
     let y = a.apply_op2_no_bwd(&b, &op)?;
-    Ok(if [&a, &b].into_iter().any(tracked) { write(Call::Two([a, b], Box::new(op)), y) } else { y })
+    if [&a, &b].into_iter().any(tracked) {
+        return write(Call::Two([a.id(), b.id()], Box::new(op)), &[&a, &b], y);
+    }
+    Ok(y)
 }
 
 /// As [`apply1`], with three inputs.
@@ -142,34 +170,45 @@ pub(crate) fn apply3(a: &Tensor, b: &Tensor, c: &Tensor, op: impl CustomOp3 + Se
     }
     let (a, b, c) = (contiguous(a)?, contiguous(b)?, contiguous(c)?);
     let y = a.apply_op3_no_bwd(&b, &c, &op)?;
-    Ok(if [&a, &b, &c].into_iter().any(tracked) { write(Call::Three([a, b, c], Box::new(op)), y) } else { y })
-}
-
-impl Call {
-    /// The gradients of the inputs, given the result and its gradient.
-    fn backward(self, y: &Tensor, grad: &Tensor) -> Result<Vec<(Tensor, Option<Tensor>)>> {
-        Ok(match self {
-            Self::One(x, op) => {
-                let dx = op.bwd(&x, y, grad)?;
-                vec![(x, dx)]
-            }
-            Self::Two([a, b], op) => {
-                let (da, db) = op.bwd(&a, &b, y, grad)?;
-                vec![(a, da), (b, db)]
-            }
-            Self::Three([a, b, c], op) => {
-                let (da, db, dc) = op.bwd(&a, &b, &c, y, grad)?;
-                vec![(a, da), (b, db), (c, dc)]
-            }
-            Self::Same(x) => vec![(x, Some(grad.clone()))],
-        })
+    if [&a, &b, &c].into_iter().any(tracked) {
+        return write(Call::Three([a.id(), b.id(), c.id()], Box::new(op)), &[&a, &b, &c], y);
     }
+    Ok(y)
 }
 
 impl Tape {
     /// Whether a tensor has a gradient here.
     pub fn tracks(&self, t: &Tensor) -> bool {
         self.tracked.contains(&t.id())
+    }
+
+    /// A tensor of the tape, known to [`tracked`] if the one that was kept is.
+    fn tensor(&self, id: TensorId, like: &Tensor) -> Result<Tensor> {
+        let Some(kept) = self.kept.get(&id) else { bail!("region: a tensor of its tape is gone") };
+        let t = kept.get(like)?;
+        BACKWARD.with_borrow_mut(|set| {
+            if let Some(set) = set.as_mut().filter(|set| set.contains(&id)) {
+                set.insert(t.id());
+            }
+        });
+        Ok(t)
+    }
+
+    /// The gradients of a call's inputs, given its result and that one's gradient.
+    fn call(&self, call: &Call, y: &Tensor, grad: &Tensor) -> Result<Vec<(TensorId, Option<Tensor>)>> {
+        let get = |id: TensorId| self.tensor(id, grad);
+        Ok(match call {
+            Call::One(x, op) => vec![(*x, op.bwd(&get(*x)?, y, grad)?)],
+            Call::Two([a, b], op) => {
+                let (da, db) = op.bwd(&get(*a)?, &get(*b)?, y, grad)?;
+                vec![(*a, da), (*b, db)]
+            }
+            Call::Three([a, b, c], op) => {
+                let (da, db, dc) = op.bwd(&get(*a)?, &get(*b)?, &get(*c)?, y, grad)?;
+                vec![(*a, da), (*b, db), (*c, dc)]
+            }
+            Call::Same(x) => vec![(*x, Some(grad.clone()))],
+        })
     }
 
     /// The gradients of the region's input and parameters, from that of its result. Frees each call's tensors when it is
@@ -183,15 +222,16 @@ impl Tape {
         }
         let _guard = Guard(BACKWARD.replace(Some(std::mem::take(&mut self.tracked))));
         let mut grads = HashMap::from([(y.id(), grad.contiguous()?)]);
-        while let Some((call, y)) = self.calls.pop() {
-            let Some(grad) = grads.remove(&y.id()) else { continue };
-            for (x, dx) in call.backward(&y, &grad)? {
-                let Some(dx) = dx.filter(|_| tracked(&x)) else { continue };
-                let sum = match grads.remove(&x.id()) {
+        while let Some((call, id)) = self.calls.pop() {
+            // What came of this result is done with.
+            let (Some(y), Some(grad)) = (self.kept.remove(&id), grads.remove(&id)) else { continue };
+            for (x, dx) in self.call(&call, &y.get(&grad)?, &grad)? {
+                let Some(dx) = dx.filter(|_| known(x)) else { continue };
+                let sum = match grads.remove(&x) {
                     Some(before) => sum_of_two(&before, &dx)?,
                     None => dx,
                 };
-                grads.insert(x.id(), sum);
+                grads.insert(x, sum);
             }
         }
         Ok(grads)

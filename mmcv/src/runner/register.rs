@@ -30,7 +30,19 @@ impl Runner {
             let node = policy(node, "MomentumUpdaterHook").map_err(|e| e.under("momentum_config"))?;
             self.register_built("momentum_config", &node, Priority::HIGH)?;
         }
-        let node = typed(section("optimizer_config").unwrap_or_else(empty), "OptimizerHook");
+        let mut node = section("optimizer_config").unwrap_or_else(empty);
+        let fp16 = section("fp16");
+        if let Some(options) = fp16.as_ref().and_then(Node::as_dict) {
+            if let Some(kind) = node.type_name().filter(|kind| *kind != "OptimizerHook") {
+                let message = format!("optimizer_config is a {kind}, which fp16 can't be joined with");
+                return Err(crate::Error::config(message).under("fp16"));
+            }
+            node.set("type", "Fp16OptimizerHook");
+            for (key, value) in options {
+                node.set(key, value.clone());
+            }
+        }
+        let node = typed(node, "OptimizerHook");
         self.register_built("optimizer_config", &node, Priority::ABOVE_NORMAL)?;
         if let Some(node) = section("checkpoint_config") {
             let node = typed(counting(node), "CheckpointHook");
@@ -55,9 +67,6 @@ impl Runner {
         }
         if let Some(node) = section("profiler_config") {
             self.register_built("profiler_config", &typed(node, "ProfilerHook"), Priority::NORMAL)?;
-        }
-        if section("fp16").is_some() {
-            self.state.logger.warn("fp16 is ignored: training is in f32")?;
         }
         Ok(self)
     }

@@ -68,6 +68,7 @@ impl Runner {
             outputs: Outputs::default(),
             timings: Default::default(),
             buffers: Default::default(),
+            half: false,
             carried: Default::default(),
             logger,
             stop: if options.signals { StopFlag::on_signal() } else { StopFlag::default() },
@@ -288,7 +289,8 @@ impl Runner {
         self.state.batch_names = batch.names;
         self.call(Stage::BeforeTrainIter)?;
         let ctx =
-            Ctx::train(Rng::keyed(self.state.seed, &[STEP_STREAM, self.state.iter as u64, self.state.rank as u64]));
+            Ctx::train(Rng::keyed(self.state.seed, &[STEP_STREAM, self.state.iter as u64, self.state.rank as u64]))
+                .keeping_halves(self.state.half);
         let start = Instant::now();
         let losses = model.train_step(&batch.data, &ctx).and_then(|l| {
             let total = l.total()?;

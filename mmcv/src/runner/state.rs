@@ -86,6 +86,8 @@ pub struct RunState {
     pub outputs: Outputs,
     /// How long the phases of this iteration took.
     pub timings: Timings,
+    /// Whether activations are kept in half precision for the backward pass.
+    pub half: bool,
     /// Tensors that hooks keep beside the model's in a checkpoint's `state_dict` (moving averages).
     pub buffers: IndexMap<String, Tensor>,
     /// Tensors that hooks need for an exact resume and nobody else reads.

@@ -311,7 +311,7 @@ impl ResNet {
 
 impl Backbone for ResNet {
     fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
-        let still = Ctx::eval();
+        let still = ctx.still();
         let ctx_of = |stage: i64| if self.norm_eval || stage <= self.frozen_stages { &still } else { ctx };
         let mut x = if self.stem_region {
             nn::region(&self.stem, x, ctx_of(0), Keep::All)?

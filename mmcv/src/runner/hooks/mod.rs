@@ -6,6 +6,7 @@ mod distributed;
 mod ema;
 mod evaluation;
 mod events;
+mod fp16;
 mod iter_timer;
 mod logger;
 mod optimizer;
@@ -24,6 +25,7 @@ pub use ema::{
 };
 pub use evaluation::{EvalConfig, EvalHook, EvalResults};
 pub use events::EventWriter;
+pub use fp16::{DynamicScale, Fp16OptimizerHook, Fp16OptimizerHookConfig, LossScale};
 pub use iter_timer::{IterTimerConfig, IterTimerHook};
 pub use logger::{LogEvery, python_float};
 pub use optimizer::{

@@ -49,7 +49,7 @@ impl OptimizerHook {
     }
 
     /// The gradients of `loss`.
-    fn backward(&self, loss: &Tensor, state: &mut RunState) -> Result<Grads> {
+    pub(super) fn backward(&self, loss: &Tensor, state: &mut RunState) -> Result<Grads> {
         let start = Instant::now();
         let grads = Grads::from_store(&backward(loss)?, &state.store)?;
         state.timings.backward = start.elapsed();
@@ -63,7 +63,7 @@ impl OptimizerHook {
     }
 
     /// Clips, checks and applies.
-    fn step(&self, mut grads: Grads, state: &mut RunState) -> Result<()> {
+    pub(super) fn step(&self, mut grads: Grads, state: &mut RunState) -> Result<()> {
         let start = Instant::now();
         let finite = match &self.0.grad_clip {
             Some(clip) if !grads.is_empty() => {
