@@ -15,6 +15,6 @@ pub use ctx::{Ctx, grad_enabled, no_grad};
 pub use init::Init;
 pub use init_cfg::{Distribution, FanMode, Initializer, bias_init_with_prob, init_weights, initialize};
 pub use param::{Param, ParamKind, ParamStore};
-pub use region::{Block, Keep, Recomputable, region};
+pub use region::{Block, Keep, Recomputable, Recorded, recorded, region};
 pub(crate) use tape::{apply1, apply2, apply3, contiguous, tracked};
 pub use var_builder::VarBuilder;

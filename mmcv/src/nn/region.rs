@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Storage, Tensor, Var, bail};
+use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Storage, Tensor, TensorId, Var, bail};
 
 use super::backward::{hand_in, seeded};
 use super::tape::{Tape, reads, record, recording};
@@ -38,7 +38,8 @@ pub fn region(block: &Block, x: &Tensor, ctx: &Ctx, keep: Keep) -> Result<Tensor
     let (y, kept) = if keep == Keep::Input {
         (no_grad(|| block(&inner, ctx))?, None)
     } else {
-        let (y, tape) = record(&inner, wanted, ctx.keeps_halves(), || block(&inner, ctx))?;
+        let inputs: &[&Tensor] = if wanted { &[&inner] } else { &[] };
+        let (y, tape) = record(inputs, ctx.keeps_halves(), || block(&inner, ctx))?;
         if !tape.tracks(&y) {
             if let Some(param) = tape.params.first() {
                 bail!("region: its result doesn't hang on {} by ops of mmcv", param.name());
@@ -51,6 +52,32 @@ pub fn region(block: &Block, x: &Tensor, ctx: &Ctx, keep: Keep) -> Result<Tensor
     let anchor = Var::zeros((), candle_core::DType::F32, &Device::Cpu)?;
     let state = Mutex::new(State { y: Some(y), kept });
     x.contiguous()?.apply_op2(&anchor, Region { block: block.clone(), again, keep, state })
+}
+
+/// A function of `mmcv::ops` that ran with a tape, for its gradients without any graph of candle's.
+pub struct Recorded {
+    output: Tensor,
+    tape: Tape,
+    inputs: Vec<TensorId>,
+}
+
+/// Runs `f`, which makes its result of `inputs`, constants to candle, by `mmcv::ops` alone.
+pub fn recorded(inputs: &[&Tensor], f: impl FnOnce() -> Result<Tensor>) -> Result<Recorded> {
+    let (output, tape) = record(inputs, false, f)?;
+    Ok(Recorded { output, tape, inputs: inputs.iter().map(|x| x.id()).collect() })
+}
+
+impl Recorded {
+    /// What the function gave.
+    pub fn output(&self) -> &Tensor {
+        &self.output
+    }
+
+    /// The gradients of the inputs, from that of the output.
+    pub fn backward(self, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        let mut grads = self.tape.backward(&self.output, grad)?;
+        Ok(self.inputs.iter().map(|id| grads.remove(id)).collect())
+    }
 }
 
 struct State {

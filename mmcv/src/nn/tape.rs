@@ -87,13 +87,8 @@ pub(super) fn read(param: &Param) {
     });
 }
 
-/// Runs `f`, and gives what it recorded. `x` is tracked when `wanted`; activations are kept in half precision when `half`.
-pub(super) fn record(
-    x: &Tensor,
-    wanted: bool,
-    half: bool,
-    f: impl FnOnce() -> Result<Tensor>,
-) -> Result<(Tensor, Tape)> {
+/// Runs `f`, and gives what it recorded. `inputs` are tracked; activations are kept in half precision when `half`.
+pub(super) fn record(inputs: &[&Tensor], half: bool, f: impl FnOnce() -> Result<Tensor>) -> Result<(Tensor, Tape)> {
     struct Guard(Option<Tape>);
     impl Drop for Guard {
         fn drop(&mut self) {
@@ -101,9 +96,9 @@ pub(super) fn record(
         }
     }
     let mut tape = Tape { half, ..Tape::default() };
-    tape.kept.insert(x.id(), Kept::Whole(x.clone()));
-    if wanted {
+    for x in inputs {
         tape.tracked.insert(x.id());
+        tape.kept.insert(x.id(), Kept::Whole((*x).clone()));
     }
     let _guard = Guard(RECORDING.replace(Some(tape)));
     let y = f()?;

@@ -4,9 +4,9 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Device, Tensor};
 use mmcv::Rng;
-use mmcv::nn::{self, no_grad, seeded};
+use mmcv::nn::{no_grad, recorded};
 use mmcv::ops::{self, Conv2dConfig};
 
 use crate::run::{Run, whole};
@@ -18,13 +18,12 @@ pub fn random(shape: &[usize]) -> Result<Tensor> {
     Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
 }
 
-fn variable(shape: &[usize]) -> Result<Var> {
-    Ok(Var::from_tensor(&random(shape)?)?)
-}
+/// An op and the tensors that it has gradients for.
+type Op = (Vec<Tensor>, Box<dyn Fn(&[Tensor]) -> candle_core::Result<Tensor>>);
 
-/// Forward and backward, or one of them, of `f`.
-fn differentiated(f: impl Fn() -> candle_core::Result<Tensor> + 'static, mode: &str) -> Result<Run> {
-    let gradient = random(no_grad(&f)?.dims())?;
+/// Forward and backward, or one of them, as a part of a model's region.
+fn differentiated((inputs, op): Op, mode: &str) -> Result<Run> {
+    let gradient = random(no_grad(|| op(&inputs))?.dims())?;
     let (forward, backward) = match mode {
         "backward" => (false, true),
         "both" => (true, true),
@@ -32,10 +31,11 @@ fn differentiated(f: impl Fn() -> candle_core::Result<Tensor> + 'static, mode: &
     };
     Ok(Box::new(move || {
         let start = Instant::now();
-        let y = f()?;
+        let tracked: Vec<&Tensor> = inputs.iter().collect();
+        let run = recorded(&tracked, || op(&inputs))?;
         let start = if forward { start } else { Instant::now() };
         if backward {
-            black_box(nn::backward(&seeded(&y, &gradient)?)?);
+            black_box(run.backward(&gradient)?);
         }
         Ok(start.elapsed())
     }))
@@ -43,58 +43,49 @@ fn differentiated(f: impl Fn() -> candle_core::Result<Tensor> + 'static, mode: &
 
 /// The case `kind sizes.. mode`.
 pub fn make(kind: &str, sizes: &[usize], mode: &str) -> Result<Run> {
-    let op: Box<dyn Fn() -> candle_core::Result<Tensor>> = match (kind, sizes) {
+    let op: Op = match (kind, sizes) {
         ("conv2d", &[n, c, h, w, o, k, stride, padding, groups]) => {
             let cfg = Conv2dConfig { stride: [stride; 2], padding: [padding; 2], groups, ..Default::default() };
-            let (x, weight) = (variable(&[n, c, h, w])?, variable(&[o, c / groups, k, k])?);
+            let (x, weight) = (random(&[n, c, h, w])?, random(&[o, c / groups, k, k])?);
             if mode == "forward" {
                 // A model keeps its packed weights from one picture to the next.
-                let packed = ops::PackedConv2d::new(weight.as_tensor(), None, &cfg)?;
-                let x = x.as_detached_tensor();
+                let packed = ops::PackedConv2d::new(&weight, None, &cfg)?;
                 return Ok(whole(move || {
                     black_box(packed.forward(&x, None, ops::Act::None)?);
                     Ok(())
                 }));
             }
-            Box::new(move || ops::conv2d(&x, &weight, None, &cfg))
+            (vec![x, weight], Box::new(move |t| ops::conv2d(&t[0], &t[1], None, &cfg)))
         }
         ("batch_norm", &[n, c, h, w]) => {
-            let (x, weight, bias) = (variable(&[n, c, h, w])?, variable(&[c])?, variable(&[c])?);
-            Box::new(move || Ok(ops::batch_norm_train(&x, &weight, &bias, 1e-5)?.0))
+            let inputs = vec![random(&[n, c, h, w])?, random(&[c])?, random(&[c])?];
+            (inputs, Box::new(|t| Ok(ops::batch_norm_train(&t[0], &t[1], &t[2], 1e-5)?.0)))
         }
-        ("relu", &[n, c, h, w]) => {
-            let x = variable(&[n, c, h, w])?;
-            Box::new(move || ops::relu(&x))
-        }
-        ("max_pool2d", &[n, c, h, w, k, stride, padding]) => {
-            let x = variable(&[n, c, h, w])?;
-            Box::new(move || ops::max_pool2d(&x, [k; 2], [stride; 2], [padding; 2], false))
-        }
+        ("relu", &[n, c, h, w]) => (vec![random(&[n, c, h, w])?], Box::new(move |t| ops::relu(&t[0]))),
+        ("max_pool2d", &[n, c, h, w, k, stride, padding]) => (
+            vec![random(&[n, c, h, w])?],
+            Box::new(move |t| ops::max_pool2d(&t[0], [k; 2], [stride; 2], [padding; 2], false)),
+        ),
         ("nearest_x2", &[n, c, h, w]) => {
-            let x = variable(&[n, c, h, w])?;
-            Box::new(move || ops::interpolate_nearest(&x, (2 * h, 2 * w)))
+            (vec![random(&[n, c, h, w])?], Box::new(move |t| ops::interpolate_nearest(&t[0], (2 * h, 2 * w))))
         }
         ("bilinear_x2", &[n, c, h, w]) => {
-            let x = variable(&[n, c, h, w])?;
-            Box::new(move || ops::interpolate_bilinear(&x, (2 * h, 2 * w), false))
+            (vec![random(&[n, c, h, w])?], Box::new(move |t| ops::interpolate_bilinear(&t[0], (2 * h, 2 * w), false)))
         }
-        ("softmax", &[n, c]) => {
-            let x = variable(&[n, c])?;
-            Box::new(move || ops::softmax(&x, 1))
-        }
+        ("softmax", &[n, c]) => (vec![random(&[n, c])?], Box::new(move |t| ops::softmax(&t[0], 1))),
         ("sigmoid_focal_loss", &[n, classes]) => {
-            let x = variable(&[n, classes])?;
             let mut rng = Rng::new(1);
             let labels: Vec<u32> =
                 (0..n).map(|_| if rng.chance(0.01) { rng.below(classes) as u32 } else { classes as u32 }).collect();
             let labels = Tensor::from_vec(labels, n, &Device::Cpu)?;
-            Box::new(move || ops::sigmoid_focal_loss(&x, &labels, 2.0, 0.25))
+            let inputs = vec![random(&[n, classes])?];
+            (inputs, Box::new(move |t| ops::sigmoid_focal_loss(&t[0], &labels, 2.0, 0.25)))
         }
         _ => bail!("unknown case '{kind}' with sizes {sizes:?}"),
     };
     match mode {
         "forward" => Ok(whole(move || {
-            black_box(no_grad(&op)?);
+            black_box(no_grad(|| op.1(&op.0))?);
             Ok(())
         })),
         _ => differentiated(op, mode),
