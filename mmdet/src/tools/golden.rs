@@ -114,6 +114,8 @@ struct Golden {
     #[serde(default)]
     proposals_out: Vec<ImageProposals>,
     #[serde(default)]
+    proposals: Vec<BBox>,
+    #[serde(default)]
     score_thr_used: Option<f64>,
     #[serde(default)]
     gt_bboxes: Vec<BBox>,
@@ -195,7 +197,13 @@ pub fn check(file: &Path) -> Result<Report> {
     let x = testing::input_by_name("input", &golden.input, &Device::Cpu)?;
     let metas = vec![meta(*h, *w); golden.input[0]];
     outputs(model.as_ref(), &x, &golden, &mut ours, &mut errors)?;
-    let found: Vec<ImageDetections> = model.simple_test(&x, &metas, false)?.iter().map(image_detections).collect();
+    // Of a detector that is handed its proposals the same for each image.
+    let proposals = (!golden.proposals.is_empty()).then(|| vec![golden.proposals.clone(); metas.len()]);
+    let found = match &proposals {
+        Some(proposals) => model.test_proposals(&x, &metas, proposals, false)?,
+        None => model.simple_test(&x, &metas, false)?,
+    };
+    let found: Vec<ImageDetections> = found.iter().map(image_detections).collect();
     if golden.proposals_out.is_empty() {
         ours.detections = found;
         if !golden.detections.is_empty() {
@@ -213,7 +221,7 @@ pub fn check(file: &Path) -> Result<Report> {
         gt_bboxes_ignore: None,
         gt_masks: None,
         gt_semantic_seg: None,
-        proposals: None,
+        proposals,
         metas,
     };
     for train in [false, true] {

@@ -8,6 +8,7 @@ mod conv_variants;
 mod deconv;
 mod deform_conv;
 mod depthwise_separable_conv_module;
+mod linear;
 mod merge_cells;
 mod non_local;
 mod norm;
@@ -29,6 +30,7 @@ pub use conv_variants::{Conv1d, Conv2dAdaptivePadding, ConvAWS2d, ConvWS2d, Conv
 pub use deconv::{ConvTranspose2d, DeconvConvConfig, DeconvUpsample, DeconvUpsampleConfig};
 pub use deform_conv::{Dcn, DcnConfig, DcnV2, DcnV2Config};
 pub use depthwise_separable_conv_module::{DepthwiseSeparableConfig, DepthwiseSeparableConvModule};
+pub use linear::Linear;
 pub use merge_cells::{MergeCell, MergeOp};
 pub use non_local::{NonLocal2d, NonLocal2dConfig, NonLocalMode};
 pub use norm::{BatchNorm2d, NORM_LAYERS, NormArgs, NormLayer, build_norm_layer, norm_name};
