@@ -20,10 +20,12 @@ other in turns, and prints how many times as fast ours are. `--peer` names a Pyt
 const MARKS: [&str; 2] = ["<!-- torch: begin -->", "<!-- torch: end -->"];
 
 /// What is timed; `benches/torch/main.rs` says what the words mean.
-const CASES: [&str; 37] = [
+const CASES: [&str; 39] = [
     "resnet50 8 224 224 forward",
     "resnet50 1 800 1216 forward",
     "resnet50 4 224 224 step",
+    "mobilenet_v2 8 224 224 forward",
+    "mobilenet_v2 8 224 224 step",
     "conv2d 4 3 224 224 64 7 2 3 1 forward",
     "conv2d 4 64 56 56 256 1 1 0 1 forward",
     "conv2d 4 1024 14 14 256 1 1 0 1 forward",
@@ -144,7 +146,7 @@ pub fn bench(words: &[&str]) -> Result<()> {
 
 /// How torch runs a case.
 fn ways(case: &str) -> &'static [&'static str] {
-    if case.starts_with("resnet50") && case.ends_with("forward") {
+    if ["resnet50", "mobilenet_v2"].iter().any(|net| case.starts_with(net)) && case.ends_with("forward") {
         &["eager", "channels_last", "jit", "compile"]
     } else {
         &["eager"]

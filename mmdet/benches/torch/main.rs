@@ -31,7 +31,7 @@ fn make(name: &str, folder: &Path) -> Result<Run> {
     let (Some((kind, rest)), Some(mode)) = (words.split_first(), words.last()) else { bail!("an empty case") };
     let rest = &rest[..rest.len().saturating_sub(1)];
     match *kind {
-        "resnet50" => nets::resnet50(&sizes(rest)?, mode),
+        "resnet50" | "mobilenet_v2" => nets::network(kind, &sizes(rest)?, mode),
         "retinanet_r50" | "retinanet_r18" => nets::retinanet(kind, &sizes(rest)?, mode, folder),
         _ => ops::make(kind, &sizes(rest)?, mode),
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use candle_core::{Device, Tensor};
 use mmcv::Rng;
-use mmcv::cnn::{Backbone, ResNet, ResNetConfig};
+use mmcv::cnn::{Backbone, MobileNetV2, ResNet};
 use mmcv::config::{Config, Node};
 use mmcv::image::{Image, Pixels, imwrite};
 use mmcv::nn::{Ctx, Init, Param, ParamStore, VarBuilder, backward, no_grad};
@@ -58,22 +58,29 @@ fn picture(folder: &Path) -> PathBuf {
     folder.join("picture.jpg")
 }
 
-/// ResNet-50 with its classifier.
+/// A backbone with its classifier.
 struct Classifier {
-    backbone: ResNet,
+    backbone: Box<dyn Backbone>,
     weight: Param,
     bias: Param,
 }
 
 impl Classifier {
-    fn new(vb: &VarBuilder) -> Result<Self> {
-        let cfg = r#"{"depth": 50, "out_indices": [3], "norm_eval": false}"#;
-        let cfg: ResNetConfig = Node::from_json(cfg)?.parse()?;
+    fn new(kind: &str, vb: &VarBuilder) -> Result<Self> {
+        let at = vb.pp("backbone");
+        let (backbone, width): (Box<dyn Backbone>, usize) = match kind {
+            "resnet50" => {
+                let cfg = r#"{"depth": 50, "out_indices": [3], "norm_eval": false}"#;
+                (Box::new(ResNet::new(&Node::from_json(cfg)?.parse()?, at)?), 2048)
+            }
+            "mobilenet_v2" => (Box::new(MobileNetV2::new(&Node::from_json("{}")?.parse()?, at)?), 1280),
+            _ => bail!("unknown network '{kind}'"),
+        };
         let fc = vb.pp("fc").layer("Linear");
         Ok(Self {
-            backbone: ResNet::new(&cfg, vb.pp("backbone"))?,
-            weight: fc.param("weight", (1000, 2048), Init::torch_default(2048))?,
-            bias: fc.param("bias", 1000, Init::torch_default(2048))?,
+            backbone,
+            weight: fc.param("weight", (1000, width), Init::torch_default(width))?,
+            bias: fc.param("bias", 1000, Init::torch_default(width))?,
         })
     }
 
@@ -87,11 +94,11 @@ impl Classifier {
     }
 }
 
-/// `resnet50 N H W forward|step`.
-pub fn resnet50(sizes: &[usize], mode: &str) -> Result<Run> {
-    let &[n, h, w] = sizes else { bail!("resnet50 N H W") };
+/// `resnet50|mobilenet_v2 N H W forward|step`.
+pub fn network(kind: &str, sizes: &[usize], mode: &str) -> Result<Run> {
+    let &[n, h, w] = sizes else { bail!("{kind} N H W") };
     let store = ParamStore::new(&Device::Cpu, 0);
-    let model = Classifier::new(&VarBuilder::new(&store))?;
+    let model = Classifier::new(kind, &VarBuilder::new(&store))?;
     let x = random(&[n, 3, h, w])?;
     match mode {
         "forward" => Ok(whole(move || {

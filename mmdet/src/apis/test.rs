@@ -34,7 +34,11 @@ pub fn infer_image(model: &dyn Detector, views: &[DetSample]) -> Result<DetResul
         views.iter().map(|v| Ok((v.img.unsqueeze(0)?, v.meta.clone()))).collect::<candle_core::Result<Vec<_>>>()?;
     Ok(match batch.as_slice() {
         [(img, meta)] => {
-            let found = model.simple_test(img, std::slice::from_ref(meta), true)?;
+            let metas = std::slice::from_ref(meta);
+            let found = match views.first().and_then(|v| v.proposals.as_ref()) {
+                Some(proposals) => model.test_proposals(img, metas, std::slice::from_ref(proposals), true)?,
+                None => model.simple_test(img, metas, true)?,
+            };
             found.into_iter().next().unwrap_or_default()
         }
         views => model.aug_test(views, true)?,

@@ -44,6 +44,8 @@ struct DetPart {
     #[serde(default)]
     gt_labels: Vec<i64>,
     #[serde(default)]
+    proposals: Vec<BBox>,
+    #[serde(default)]
     proposals_out: Vec<ImageProposals>,
 }
 
@@ -86,7 +88,13 @@ pub fn check(file: &Path) -> Result<Report> {
     let x = input_by_name("input", &golden.input, &Device::Cpu)?;
     let metas = vec![meta(*h, *w); golden.input[0]];
     report.outputs(&golden, outputs(model.as_ref(), &x, [*h, *w])?)?;
-    let found: Vec<ImageDetections> = model.simple_test(&x, &metas, false)?.iter().map(image_detections).collect();
+    // Of a detector that is handed its proposals the same for each image.
+    let proposals = (!part.proposals.is_empty()).then(|| vec![part.proposals.clone(); metas.len()]);
+    let found = match &proposals {
+        Some(proposals) => model.test_proposals(&x, &metas, proposals, false)?,
+        None => model.simple_test(&x, &metas, false)?,
+    };
+    let found: Vec<ImageDetections> = found.iter().map(image_detections).collect();
     let (name, ours) = if part.proposals_out.is_empty() {
         if !part.detections.is_empty() {
             report.errors.insert("detections".into(), detections_error(&found, &part.detections));
@@ -105,7 +113,7 @@ pub fn check(file: &Path) -> Result<Report> {
         gt_bboxes_ignore: None,
         gt_masks: None,
         gt_semantic_seg: None,
-        proposals: None,
+        proposals,
         metas,
     };
     for train in [false, true].into_iter().filter(|t| golden.has_losses(*t)) {

@@ -243,6 +243,7 @@ pub fn conv_norm_act(
     };
     match act {
         Act::None | Act::Relu => Ok(y),
+        Act::Relu6 => ops::relu6(&y),
         Act::LeakyRelu(slope) => ops::leaky_relu(&y, f64::from(slope)),
         Act::Silu => ops::silu(&y),
     }

@@ -190,6 +190,7 @@ mod tests {
                 for (act, want) in [
                     (Act::None, sum.clone()),
                     (Act::Relu, sum.relu()?),
+                    (Act::Relu6, sum.clamp(0f32, 6f32)?),
                     (Act::LeakyRelu(0.125), leaky),
                     (Act::Silu, silu),
                 ] {

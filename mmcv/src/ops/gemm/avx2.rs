@@ -38,6 +38,7 @@ pub(crate) fn activate(v: __m256, act: Act) -> __m256 {
         Act::None => v,
         // The second operand is what max gives for NaN.
         Act::Relu => _mm256_max_ps(zero, v),
+        Act::Relu6 => _mm256_min_ps(_mm256_set1_ps(6.0), _mm256_max_ps(zero, v)),
         Act::LeakyRelu(s) => _mm256_blendv_ps(v, _mm256_mul_ps(v, _mm256_set1_ps(s)), v),
         Act::Silu => _mm256_div_ps(v, _mm256_add_ps(_mm256_set1_ps(1.0), exp(_mm256_sub_ps(zero, v)))),
     }

@@ -32,6 +32,7 @@ fn activate(v: __m512, act: Act) -> __m512 {
         Act::None => v,
         // The second operand is what max gives for NaN.
         Act::Relu => _mm512_max_ps(zero, v),
+        Act::Relu6 => _mm512_min_ps(_mm512_set1_ps(6.0), _mm512_max_ps(zero, v)),
         Act::LeakyRelu(s) => _mm512_mask_mul_ps(v, _mm512_cmp_ps_mask::<_CMP_LT_OQ>(v, zero), v, _mm512_set1_ps(s)),
         Act::Silu => _mm512_div_ps(v, _mm512_add_ps(_mm512_set1_ps(1.0), exp(_mm512_sub_ps(zero, v)))),
     }

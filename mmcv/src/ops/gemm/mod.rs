@@ -29,6 +29,8 @@ pub enum Act {
     None,
     /// `max(x, 0)`.
     Relu,
+    /// `min(max(x, 0), 6)`.
+    Relu6,
     /// `x` where positive, else `slope · x`.
     LeakyRelu(f32),
     /// `x · sigmoid(x)`.
@@ -44,6 +46,15 @@ impl Act {
             Act::Relu => {
                 if v < 0.0 {
                     0.0
+                } else {
+                    v
+                }
+            }
+            Act::Relu6 => {
+                if v < 0.0 {
+                    0.0
+                } else if v > 6.0 {
+                    6.0
                 } else {
                     v
                 }
@@ -191,7 +202,7 @@ mod tests {
         for kern in kernels() {
             for k in [0, 1, 2, 5, 64, 131] {
                 for rows in [1, kern.mr - 1, kern.mr] {
-                    for act in [Act::None, Act::Relu, Act::LeakyRelu(0.1), Act::Silu] {
+                    for act in [Act::None, Act::Relu, Act::Relu6, Act::LeakyRelu(0.1), Act::Silu] {
                         check(kern, k, rows, k % 2 == 1, act);
                     }
                 }

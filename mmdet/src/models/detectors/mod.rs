@@ -2,6 +2,7 @@
 
 mod rpn;
 mod single_stage;
+mod two_stage;
 
 use candle_core::{Result, Tensor};
 use mmcv::config::Node;
@@ -11,6 +12,7 @@ use mmcv::runner::Losses;
 
 pub use rpn::{Rpn, RpnConfig};
 pub use single_stage::{SingleStageConfig, SingleStageDetector};
+pub use two_stage::{TwoStageConfig, TwoStageDetector};
 
 use crate::core::{BBox, DetBatch, DetResult, ImgMeta};
 
@@ -44,6 +46,17 @@ pub trait Detector: Send + Sync {
 
     /// Detections of a batch `[B, 3, H, W]`, in the frame of the files when `rescale`.
     fn simple_test(&self, img: &Tensor, metas: &[ImgMeta], rescale: bool) -> Result<Vec<DetResult>>;
+
+    /// [`Detector::simple_test`] of boxes that are proposed from outside, one list per image, in the frame of `img`.
+    fn test_proposals(
+        &self,
+        _img: &Tensor,
+        _metas: &[ImgMeta],
+        _proposals: &[Vec<BBox>],
+        _rescale: bool,
+    ) -> Result<Vec<DetResult>> {
+        candle_core::bail!("this detector takes no proposals")
+    }
 
     /// Detections of one image from several views of it, `[1, 3, H_i, W_i]` each.
     fn aug_test(&self, views: &[(Tensor, ImgMeta)], rescale: bool) -> Result<DetResult>;

@@ -79,7 +79,7 @@ plain! {
     /// `type = "ReLU"`: `max(x, 0)`.
     ReLU: "ReLU" => ops::relu, Some(Act::Relu);
     /// `type = "ReLU6"`: `min(max(x, 0), 6)`.
-    ReLU6: "ReLU6" => ops::relu6, None;
+    ReLU6: "ReLU6" => ops::relu6, Some(Act::Relu6);
     /// `type = "Sigmoid"`: `1 / (1 + e^-x)`.
     Sigmoid: "Sigmoid" => ops::sigmoid, None;
     /// `type = "Tanh"`.
