@@ -3,7 +3,7 @@
 //! [`load`] reads PyTorch's `.pth` (the zip of 1.6 and later, and the older stream of pickles; nothing in them is
 //! executed) and `.safetensors`; [`save`] writes either, atomically. [`load_state_dict`] puts weights into a model and
 //! reports what fitted; [`publish`] leaves the weights alone in a file named by its digest; [`Sources`] finds the files
-//! behind `torchvision://resnet50` and its like.
+//! behind `torchvision://resnet50` and its like; [`from_torchvision`] gives torchvision's weights the names of mmcls.
 
 mod elem;
 mod load;
@@ -16,6 +16,7 @@ mod safetensors_file;
 mod tests;
 mod torch_file;
 mod torch_write;
+mod torchvision;
 
 use std::io::Read;
 use std::path::Path;
@@ -32,6 +33,7 @@ pub use load::{LoadReport, LoadRules, Mismatch, load_state_dict};
 pub use model_zoo::Sources;
 pub use pretrained::{Pretrained, init_model, load_checkpoint, load_pretrained, load_whole_checkpoint, start_model};
 pub use publish::{publish, sha256_of};
+pub use torchvision::{Renamed, TorchvisionNet, from_torchvision};
 
 /// Names in a `.safetensors` file under which the optimizer's tensors are.
 pub const OPTIMIZER_PREFIX: &str = "__optimizer__/";

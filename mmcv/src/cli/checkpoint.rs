@@ -1,12 +1,12 @@
-//! `checkpoint`: what is in a checkpoint file, and the same in another format.
+//! `checkpoint`: what is in a checkpoint file, and the same in another format or under other names.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Tensor};
 use clap::Subcommand;
 
-use crate::checkpoint::{Checkpoint, Sources, load, publish, save};
+use crate::checkpoint::{Checkpoint, Sources, from_torchvision, load, publish, save};
 use crate::error::{Error, Result};
 
 /// Arguments of `checkpoint`.
@@ -33,10 +33,35 @@ enum Command {
         /// The new file; its extension decides the format.
         output: PathBuf,
     },
-    /// Write everything that a file holds in the format that the other name's extension says.
-    Convert {
-        /// A .pth or .safetensors file.
-        input: PathBuf,
+    /// Write everything that a file holds in the format that the other name's extension says, or (`convert torchvision`)
+    /// the weights under the names that mmcls has for them.
+    Convert(ConvertArgs),
+}
+
+// No doc: it would take the place of the command's own.
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct ConvertArgs {
+    #[command(subcommand)]
+    from: Option<ConvertFrom>,
+    /// A .pth or .safetensors file.
+    #[arg(required = true)]
+    input: Option<PathBuf>,
+    /// The new file: .pth or .safetensors.
+    #[arg(required = true)]
+    output: Option<PathBuf>,
+    /// Replace a file that is there.
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Subcommand)]
+enum ConvertFrom {
+    /// Give a classifier of torchvision's (AlexNet, MobileNetV2 and V3, RegNetX, ResNet, ResNeXt, ShuffleNetV2, VGG; which one
+    /// is seen by its names) the names of mmcls's.
+    Torchvision {
+        /// A .pth or .safetensors file, a URL, or a name (`torchvision://resnet50`).
+        input: String,
         /// The new file: .pth or .safetensors.
         output: PathBuf,
         /// Replace a file that is there.
@@ -54,16 +79,38 @@ pub fn run(args: &Args) -> Result<()> {
             if *json { as_json(&checkpoint)? } else { as_table(&checkpoint)? }
         }
         Command::Publish { input, output } => publish(input, output)?.display().to_string(),
-        Command::Convert { input, output, force } => {
-            if output.exists() && !force {
-                return Err(Error::Usage(format!("{} is there already (--force replaces it)", output.display())));
-            }
-            let checkpoint = load(input)?;
-            save(output, &checkpoint)?;
-            format!("{}: {} tensors", output.display(), checkpoint.state_dict.len())
-        }
+        Command::Convert(args) => convert(args)?,
     };
     crate::say!("{}", text.trim_end())
+}
+
+/// Does what `checkpoint convert` says; gives the line to print.
+fn convert(args: &ConvertArgs) -> Result<String> {
+    if let Some(ConvertFrom::Torchvision { input, output, force }) = &args.from {
+        is_free(output, *force)?;
+        let path = Sources::default().find(input)?;
+        let found = load(&path)?;
+        let renamed = from_torchvision(&found.state_dict).map_err(|message| Error::checkpoint(&path, message))?;
+        let checkpoint = Checkpoint { meta: found.meta, state_dict: renamed.state_dict, ..Checkpoint::default() };
+        save(output, &checkpoint)?;
+        let count = checkpoint.state_dict.len();
+        return Ok(format!("{}: {count} tensors of torchvision's {:?}", output.display(), renamed.net));
+    }
+    let (Some(input), Some(output)) = (&args.input, &args.output) else {
+        return Err(Error::Usage("checkpoint convert: give the file and the new file".into()));
+    };
+    is_free(output, args.force)?;
+    let checkpoint = load(input)?;
+    save(output, &checkpoint)?;
+    Ok(format!("{}: {} tensors", output.display(), checkpoint.state_dict.len()))
+}
+
+/// An error where `output` is there and may not be replaced.
+fn is_free(output: &Path, force: bool) -> Result<()> {
+    if output.exists() && !force {
+        return Err(Error::Usage(format!("{} is there already (--force replaces it)", output.display())));
+    }
+    Ok(())
 }
 
 /// Mean and standard deviation, `None` for an empty tensor.
