@@ -13,6 +13,7 @@ pub mod pipelines;
 
 pub use base::Base;
 pub use cifar::{Cifar10, Cifar100, CifarConfig};
+pub use class_lists::imagenet_classes;
 pub use custom::{CustomDataset, CustomDatasetConfig, ImageNet};
 pub use dataset::{ClsBatch, ClsDataset, ClsSample, DATASETS, DatasetDefaults, build_dataset, collate};
 pub use mnist::{FashionMnist, Mnist, MnistConfig};

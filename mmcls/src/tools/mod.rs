@@ -1,5 +1,7 @@
 //! The `mmcls` binary's commands.
 
+mod cam;
+mod coverage;
 mod golden;
 mod infer;
 mod test;
@@ -10,4 +12,5 @@ use mmcv::cli::TaskCommand;
 pub use golden::check;
 
 /// All of them.
-pub const COMMANDS: [TaskCommand; 4] = [train::COMMAND, test::COMMAND, infer::COMMAND, golden::COMMAND];
+pub const COMMANDS: [TaskCommand; 6] =
+    [train::COMMAND, test::COMMAND, infer::COMMAND, cam::COMMAND, golden::COMMAND, coverage::COMMAND];

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod config;
+mod coverage;
 mod golden;
 mod memory;
 mod modules;
@@ -17,6 +18,7 @@ use clap::{Parser, Subcommand};
 use crate::error::Result;
 use crate::registry;
 
+pub use coverage::{coverage_command, run_coverage};
 pub use golden::{golden_command, run_golden};
 pub use memory::keep_pages;
 pub use run_args::{ConfigArgs, TrainArgs, parse_device};

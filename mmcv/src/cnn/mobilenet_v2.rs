@@ -138,4 +138,7 @@ impl Backbone for MobileNetV2 {
         let x = self.conv1.forward(x, if self.layers.norm_eval { &still } else { ctx })?;
         self.layers.forward(x, ctx)
     }
+    fn forward_behind(&self, stage: usize, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
+        self.layers.forward_from(stage + 1, x.clone(), ctx)
+    }
 }

@@ -180,4 +180,7 @@ impl Backbone for MobileNetV3 {
     fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
         self.0.forward(x.clone(), ctx)
     }
+    fn forward_behind(&self, stage: usize, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
+        self.0.forward_from(stage + 1, x.clone(), ctx)
+    }
 }

@@ -145,4 +145,7 @@ impl Backbone for ShuffleNetV2 {
     fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
         self.layers.forward(stem_and_pool(&self.conv1, x, self.layers.norm_eval, ctx)?, ctx)
     }
+    fn forward_behind(&self, stage: usize, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
+        self.layers.forward_from(stage + 1, x.clone(), ctx)
+    }
 }

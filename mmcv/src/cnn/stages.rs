@@ -18,10 +18,15 @@ pub(super) struct Stages {
 
 impl Stages {
     /// The outputs that are asked for.
-    pub fn forward(&self, mut x: Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
+    pub fn forward(&self, x: Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
+        self.forward_from(0, x, ctx)
+    }
+
+    /// Those that stage `first` and the ones behind it put out, from what comes in to stage `first`.
+    pub fn forward_from(&self, first: usize, mut x: Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
         let still = ctx.still();
         let mut outs = Vec::new();
-        for (i, stage) in self.stages.iter().enumerate() {
+        for (i, stage) in self.stages.iter().enumerate().skip(first) {
             let ctx = if self.norm_eval || i < self.frozen { &still } else { ctx };
             x = stage.iter().try_fold(x, |x, block| block.forward(&x, ctx))?;
             if self.out_indices.contains(&i) {

@@ -4,6 +4,7 @@ mod analyze_logs;
 mod bench;
 mod browse_dataset;
 mod confusion_matrix;
+mod coverage;
 mod dataset;
 mod eval;
 mod flops;
@@ -18,7 +19,7 @@ mod train;
 use mmcv::cli::TaskCommand;
 
 /// All of them, for `mmcv::cli::main`.
-pub const COMMANDS: [TaskCommand; 13] = [
+pub const COMMANDS: [TaskCommand; 14] = [
     train::COMMAND,
     test::COMMAND,
     infer::COMMAND,
@@ -27,6 +28,7 @@ pub const COMMANDS: [TaskCommand; 13] = [
     analyze_logs::COMMAND,
     shapes::COMMAND,
     golden::COMMAND,
+    coverage::COMMAND,
     flops::COMMAND,
     fuse::COMMAND,
     bench::COMMAND,

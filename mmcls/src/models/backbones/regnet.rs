@@ -129,6 +129,9 @@ impl Backbone for RegNet {
     fn forward(&self, x: &Tensor, ctx: &Ctx) -> candle_core::Result<Vec<Tensor>> {
         self.0.forward(x, ctx)
     }
+    fn forward_behind(&self, stage: usize, x: &Tensor, ctx: &Ctx) -> candle_core::Result<Vec<Tensor>> {
+        self.0.forward_behind(stage, x, ctx)
+    }
 }
 
 register!(BACKBONES: dyn Backbone, "RegNet" => RegNet, RegNetConfig);

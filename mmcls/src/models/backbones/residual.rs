@@ -156,6 +156,9 @@ macro_rules! residual {
             fn forward(&self, x: &Tensor, ctx: &Ctx) -> candle_core::Result<Vec<Tensor>> {
                 self.0.forward(x, ctx)
             }
+            fn forward_behind(&self, stage: usize, x: &Tensor, ctx: &Ctx) -> candle_core::Result<Vec<Tensor>> {
+                self.0.forward_behind(stage, x, ctx)
+            }
         }
 
         register!(BACKBONES: dyn Backbone, $text => $name, $config);

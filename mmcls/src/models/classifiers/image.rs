@@ -95,6 +95,18 @@ impl Classifier for ImageClassifier {
     fn num_classes(&self) -> Option<usize> {
         self.head.num_classes()
     }
+    fn backbone_feats(&self, img: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
+        self.backbone.forward(img, ctx)
+    }
+    fn feats_behind(&self, stage: usize, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
+        self.backbone.forward_behind(stage, x, ctx)
+    }
+    fn logits_of(&self, feats: &[Tensor], ctx: &Ctx) -> Result<Tensor> {
+        match &self.neck {
+            Some(neck) => self.head.logits(&neck.forward(feats)?, ctx),
+            None => self.head.logits(feats, ctx),
+        }
+    }
 }
 
 register!(CLASSIFIERS: dyn Classifier, "ImageClassifier" => ImageClassifier, ImageClassifierConfig);

@@ -2,7 +2,7 @@
 
 mod image;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use mmcv::config::Node;
 use mmcv::nn::{Ctx, VarBuilder};
 use mmcv::registry::{self, registry};
@@ -28,6 +28,24 @@ pub trait Classifier: Send + Sync {
 
     /// Number of classes, where the config decides it.
     fn num_classes(&self) -> Option<usize>;
+
+    /// What the backbone alone makes of `[B, C, H, W]`. An error for a classifier that has none to look into.
+    fn backbone_feats(&self, img: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
+        let _ = (img, ctx);
+        bail!("this classifier doesn't show what its backbone puts out")
+    }
+
+    /// The backbone's outputs behind its stage `stage`, from that stage's output ([`mmcv::cnn::Backbone::forward_behind`]).
+    fn feats_behind(&self, stage: usize, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
+        let _ = (x, ctx);
+        bail!("this classifier can't be entered behind stage {stage}")
+    }
+
+    /// [`Classifier::logits`] from the backbone's outputs.
+    fn logits_of(&self, feats: &[Tensor], ctx: &Ctx) -> Result<Tensor> {
+        let _ = (feats, ctx);
+        bail!("this classifier doesn't take what a backbone puts out")
+    }
 }
 
 registry!(

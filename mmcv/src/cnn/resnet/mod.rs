@@ -309,22 +309,36 @@ impl ResNet {
     }
 }
 
-impl Backbone for ResNet {
-    fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
+impl ResNet {
+    /// The context of a stage; 0 is the stem.
+    fn ctx_of<'a>(&self, stage: i64, ctx: &'a Ctx, still: &'a Ctx) -> &'a Ctx {
+        if self.norm_eval || stage <= self.frozen_stages { still } else { ctx }
+    }
+
+    /// What stage `first` and those behind it put out, from what comes in to stage `first`.
+    fn forward_from(&self, first: usize, mut x: Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
         let still = ctx.still();
-        let ctx_of = |stage: i64| if self.norm_eval || stage <= self.frozen_stages { &still } else { ctx };
-        let mut x = if self.stem_region {
-            nn::region(&self.stem, x, ctx_of(0), Keep::All)?
-        } else {
-            (self.stem)(x, ctx_of(0))?
-        };
         let mut outs = Vec::new();
-        for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, ctx_of(i as i64 + 1))?;
+        for (i, layer) in self.layers.iter().enumerate().skip(first) {
+            x = layer.forward(&x, self.ctx_of(i as i64 + 1, ctx, &still))?;
             if self.out_indices.contains(&i) {
                 outs.push(x.clone());
             }
         }
         Ok(outs)
+    }
+}
+
+impl Backbone for ResNet {
+    fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
+        let still = ctx.still();
+        let stem_ctx = self.ctx_of(0, ctx, &still);
+        let x =
+            if self.stem_region { nn::region(&self.stem, x, stem_ctx, Keep::All)? } else { (self.stem)(x, stem_ctx)? };
+        self.forward_from(0, x, ctx)
+    }
+
+    fn forward_behind(&self, stage: usize, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
+        self.forward_from(stage + 1, x.clone(), ctx)
     }
 }

@@ -245,6 +245,9 @@ impl Backbone for RegNet {
     fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
         self.0.forward(x, ctx)
     }
+    fn forward_behind(&self, stage: usize, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
+        self.0.forward_behind(stage, x, ctx)
+    }
 }
 
 #[cfg(test)]

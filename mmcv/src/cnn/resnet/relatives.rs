@@ -213,16 +213,25 @@ impl Backbone for ResNetV1d {
     fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
         self.0.forward(x, ctx)
     }
+    fn forward_behind(&self, stage: usize, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
+        self.0.forward_behind(stage, x, ctx)
+    }
 }
 
 impl Backbone for ResNeXt {
     fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
         self.0.forward(x, ctx)
     }
+    fn forward_behind(&self, stage: usize, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
+        self.0.forward_behind(stage, x, ctx)
+    }
 }
 
 impl Backbone for Res2Net {
     fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
         self.0.forward(x, ctx)
+    }
+    fn forward_behind(&self, stage: usize, x: &Tensor, ctx: &Ctx) -> Result<Vec<Tensor>> {
+        self.0.forward_behind(stage, x, ctx)
     }
 }
