@@ -72,11 +72,12 @@ fn run(matches: &ArgMatches) -> Result<()> {
             set_out_indices(&mut own, &[stage, last]);
         }
         let model = ClsModel::from_config(&own, &device, 0)?;
-        let found = load_whole_checkpoint(&model.store, &args.checkpoint)?;
-        let found = (activations(&model, &img, stage.map(|(s, _)| s), category)?, class_names(&found.meta));
-        let ([_, h, w], map) = (found.0.shape, class_activation_map(&found.0, args.method));
-        maps.push((map, [h, w]));
-        (category, classes) = (Some(found.0.category), found.1);
+        classes = class_names(&load_whole_checkpoint(&model.store, &args.checkpoint)?.meta);
+        let found = activations(&model, &img, stage.map(|(s, _)| s), category)?;
+        let [_, h, w] = found.shape;
+        maps.push((class_activation_map(&found, args.method), [h, w]));
+        // What the best class is doesn't hang on the stage.
+        category = Some(found.category);
     }
     let heat = merge_maps(&maps, shown.width(), shown.height())?;
     imwrite(&heat_map(&shown, &heat)?, &args.save_path)?;

@@ -123,3 +123,45 @@ fn the_demo_pictures_have_their_scores_and_are_drawn() {
         mmcv::image::imread(dir.path().join("cam.png"), mmcv::image::ColorFlag::Color, mmcv::image::ChannelOrder::Bgr);
     assert_eq!(heat.unwrap().shape(), [224, 224, 3]);
 }
+
+// torch: f = mobilenet_v2.features, x = dog.jpg; a = f[:k](x) for k = 19 (the last stage) and 11 (layer4), o the score of class
+// 180 from it; g = torch.autograd.grad(o, a); the maps by grad-cam's formulas, of each the middle row, row 3 or 7.
+#[test]
+fn activation_maps_are_those_of_torch() {
+    let Some(dir) = converted() else { return };
+    let Some(dog) = data("openmmlab_samples/mmpretrain/demo/dog.jpg") else { return };
+    let mut config = Config::from_file(CONFIG).unwrap();
+    let results = Results { filename: dog.display().to_string(), ..Results::default() };
+    let pipeline = Pipeline::new(&image_steps(&config).unwrap()).unwrap();
+    let img = pipeline.sample(results, &mut mmcv::Rng::new(0)).unwrap().img.unsqueeze(0).unwrap();
+    let row = |config: &Config, stage: Option<usize>, method: CamMethod| -> Vec<f32> {
+        let model = ClsModel::from_config(config, &Device::Cpu, 0).unwrap();
+        load_whole_checkpoint(&model.store, &dir.path().join("net.safetensors")).unwrap();
+        let found = activations(&model, &img, stage, None).unwrap();
+        assert_eq!(found.category, 180);
+        let [_, h, w] = found.shape;
+        class_activation_map(&found, method)[h / 2 * w..(h / 2 + 1) * w].to_vec()
+    };
+    let near = |ours: &[f32], theirs: &[f32], bound: f32| {
+        assert_eq!(ours.len(), theirs.len());
+        assert!(ours.iter().zip(theirs).all(|(a, b)| (a - b).abs() < bound), "{ours:?}, {theirs:?} in torch");
+    };
+    // Before an average over the map gradients are the same everywhere: two methods are one.
+    let plain = [0.1241, 0.2465, 0.6677, 1.0, 0.9487, 0.7511, 0.4856];
+    near(&row(&config, None, CamMethod::GradCam), &plain, 5e-3);
+    near(&row(&config, None, CamMethod::XGradCam), &plain, 5e-3);
+    let squared = [0.1817, 0.2801, 0.6201, 0.9698, 0.9258, 0.8234, 0.5213];
+    near(&row(&config, None, CamMethod::GradCamPlusPlus), &squared, 5e-3);
+    near(&row(&config, None, CamMethod::LayerCam), &[0.1859, 0.2867, 0.6134, 0.9636, 0.9160, 0.8296, 0.5182], 5e-3);
+    config.merge_options(&["model.backbone.out_indices=[3,7]"]).unwrap();
+    near(
+        &row(&config, Some(3), CamMethod::GradCam),
+        &[0.0, 0.0, 0.0, 0.0, 0.0, 0.1247, 0.2127, 0.0, 0.0, 0.0, 0.4315, 0.0, 0.0, 0.4623],
+        3e-2,
+    );
+    near(
+        &row(&config, Some(3), CamMethod::LayerCam),
+        &[0.1232, 0.0, 0.2937, 0.2254, 0.4343, 0.0761, 0.1126, 0.0, 0.0, 0.4495, 0.0, 0.4723, 0.0, 0.0],
+        3e-2,
+    );
+}

@@ -122,8 +122,8 @@ const EXTENSIONS: [&str; 5] = ["py", "toml", "yaml", "yml", "json"];
 /// Those that `lines` name and the folder has, relative to it.
 fn named(folder: &Path, lines: &[Line]) -> Vec<PathBuf> {
     let find = |line: &Line| {
-        let names = EXTENSIONS.iter().map(|e| Path::new(&line.config).with_extension(e));
-        names.into_iter().find(|name| folder.join(name).is_file())
+        let mut names = EXTENSIONS.iter().map(|e| Path::new(&line.config).with_extension(e));
+        names.find(|name| folder.join(name).is_file())
     };
     lines.iter().filter_map(find).collect()
 }
