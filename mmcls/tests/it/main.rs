@@ -1,5 +1,6 @@
 //! The binary and the registries, from outside.
 
+mod coverage;
 mod golden;
 mod imagenet;
 mod mnist;
