@@ -2,7 +2,8 @@
 //!
 //! `GradCam`: Grad-CAM, Selvaraju et al., ICCV 2017 (<https://arxiv.org/abs/1610.02391>); `GradCamPlusPlus`: Grad-CAM++,
 //! Chattopadhay et al., WACV 2018 (<https://arxiv.org/abs/1710.11063>); `XGradCam`: Axiom-based Grad-CAM, Fu et al., BMVC 2020
-//! (<https://arxiv.org/abs/2008.02312>); `LayerCam`: LayerCAM, Jiang et al., TIP 2021. With the arithmetic of the package
+//! (<https://arxiv.org/abs/2008.02312>); `LayerCam`: LayerCAM, Jiang et al., TIP 2021;
+//! `EigenCam` and `EigenGradCam`: Eigen-CAM, Muhammad and Yeasin, IJCNN 2020 (<https://arxiv.org/abs/2008.00299>). With the arithmetic of the package
 //! `grad-cam`, which mmcls draws with.
 
 use candle_core::{Result, Tensor, Var, bail};
@@ -28,6 +29,12 @@ pub enum CamMethod {
     /// Each pixel by its own gradient, where that is above 0.
     #[value(name = "layercam")]
     LayerCam,
+    /// No gradients: the first principal component of the activations.
+    #[value(name = "eigencam")]
+    EigenCam,
+    /// That of gradients times activations.
+    #[value(name = "eigengradcam")]
+    EigenGradCam,
 }
 
 /// What a score hangs on.
@@ -86,30 +93,80 @@ pub fn activations(
     })
 }
 
-/// The map `[H, W]` of one stage, scaled to 0 to 1.
-pub fn class_activation_map(found: &Activations, method: CamMethod) -> Vec<f32> {
+/// The map `[H, W]` of one stage, scaled to 0 to 1. With `eigen_smooth` it is the first principal component of the weighed
+/// activations in place of their sum.
+pub fn class_activation_map(found: &Activations, method: CamMethod, eigen_smooth: bool) -> Vec<f32> {
     let [_, h, w] = found.shape;
     let size = h * w;
-    let mut map = vec![0f32; size];
     if size == 0 {
-        return map;
+        return Vec::new();
     }
+    let mut weighed = Vec::with_capacity(found.values.len());
     for (a, g) in found.values.chunks_exact(size).zip(found.grads.chunks_exact(size)) {
         let active: f32 = a.iter().sum();
-        match method {
-            CamMethod::LayerCam => map.iter_mut().zip(a.iter().zip(g)).for_each(|(m, (a, g))| *m += g.max(0.0) * a),
-            _ => {
-                let weight = match method {
-                    CamMethod::GradCamPlusPlus => g.iter().map(|g| second_order(*g, active)).sum::<f32>(),
-                    CamMethod::XGradCam => g.iter().zip(a).map(|(g, a)| g * a).sum::<f32>() / (active + 1e-7),
-                    _ => g.iter().sum::<f32>() / size as f32,
-                };
-                map.iter_mut().zip(a).for_each(|(m, a)| *m += weight * a);
+        let both = a.iter().zip(g);
+        let weight = match method {
+            CamMethod::LayerCam => {
+                weighed.extend(both.map(|(a, g)| g.max(0.0) * a));
+                continue;
             }
+            CamMethod::EigenGradCam => {
+                weighed.extend(both.map(|(a, g)| g * a));
+                continue;
+            }
+            CamMethod::EigenCam => 1.0,
+            CamMethod::GradCamPlusPlus => g.iter().map(|g| second_order(*g, active)).sum::<f32>(),
+            CamMethod::XGradCam => both.map(|(a, g)| g * a).sum::<f32>() / (active + 1e-7),
+            CamMethod::GradCam => g.iter().sum::<f32>() / size as f32,
+        };
+        weighed.extend(a.iter().map(|a| weight * a));
+    }
+    let eigen = eigen_smooth || matches!(method, CamMethod::EigenCam | CamMethod::EigenGradCam);
+    let map = if eigen {
+        first_component(&weighed, size)
+    } else {
+        let mut sum = vec![0f32; size];
+        for channel in weighed.chunks_exact(size) {
+            sum.iter_mut().zip(channel).for_each(|(s, v)| *s += v);
+        }
+        sum
+    };
+    scaled(map.into_iter().map(|m| m.max(0.0)).collect())
+}
+
+/// Places (`size` of each channel, row by row) along their first principal component, up to a factor. Its sign is free; the place
+/// that lies furthest out is above 0 (in the original chance decides).
+fn first_component(channels: &[f32], size: usize) -> Vec<f32> {
+    let rows: Vec<Vec<f64>> = channels
+        .chunks_exact(size)
+        .map(|row| {
+            let mean = row.iter().map(|v| f64::from(*v)).sum::<f64>() / size as f64;
+            row.iter().map(|v| f64::from(*v) - mean).collect()
+        })
+        .collect();
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+    // Power iteration, from the channel that varies most.
+    let most = rows.iter().max_by(|a, b| dot(a, a).total_cmp(&dot(b, b)));
+    let mut u = most.cloned().unwrap_or_else(|| vec![0.0; size]);
+    for _ in 0..1000 {
+        let mut next = vec![0f64; size];
+        for row in &rows {
+            let v = dot(row, &u);
+            next.iter_mut().zip(row).for_each(|(n, r)| *n += v * r);
+        }
+        let norm = dot(&next, &next).sqrt();
+        if norm == 0.0 {
+            break;
+        }
+        next.iter_mut().for_each(|n| *n /= norm);
+        let still = (dot(&next, &u) / dot(&u, &u).sqrt() - 1.0).abs() < 1e-14;
+        u = next;
+        if still {
+            break;
         }
     }
-    map.iter_mut().for_each(|m| *m = m.max(0.0));
-    scaled(map)
+    let furthest = u.iter().copied().max_by(|a, b| a.abs().total_cmp(&b.abs())).unwrap_or(0.0);
+    u.iter().map(|v| if furthest < 0.0 { -*v as f32 } else { *v as f32 }).collect()
 }
 
 /// Grad-CAM++'s weight of one place: `relu(g) g^2 / (2 g^2 + sum(A) g^3)`.
@@ -154,7 +211,8 @@ mod tests {
 
     // numpy, with the formulas of grad-cam 1.3.7: a, g of the values above as (1, 2, 2, 2);
     // gradcam w = g.mean((2, 3)); gradcam++ and xgradcam likewise; layercam (np.maximum(g, 0) * a).sum(1); each as
-    // c = np.maximum((w[:, :, None, None] * a).sum(1), 0), scale_cam_image(c)
+    // c = np.maximum((w[:, :, None, None] * a).sum(1), 0), scale_cam_image(c); the eigen ones by get_2d_projection of a, g * a and
+    // w[:, :, None, None] * a, with the greatest magnitude above 0
     #[test]
     fn maps_are_those_of_grad_cam() {
         let all = [
@@ -162,11 +220,15 @@ mod tests {
             (CamMethod::GradCamPlusPlus, [0.0, 0.12758, 1.0, 0.281895]),
             (CamMethod::XGradCam, [0.166667, 0.0, 1.0, 0.333333]),
             (CamMethod::LayerCam, [0.333333, 0.0, 1.0, 0.833333]),
+            (CamMethod::EigenCam, [0.0, 0.0, 1.0, 0.0]),
+            (CamMethod::EigenGradCam, [1.0, 0.455712, 0.0, 0.0]),
         ];
         for (method, theirs) in all {
-            let ours = class_activation_map(&found(), method);
+            let ours = class_activation_map(&found(), method, false);
             assert!(ours.iter().zip(theirs).all(|(a, b)| (a - b).abs() < 1e-5), "{method:?}: {ours:?}");
         }
+        let smooth = class_activation_map(&found(), CamMethod::GradCam, true);
+        assert!(smooth.iter().zip([0.0, 0.0, 1.0, 0.0]).all(|(a, b)| (a - b).abs() < 1e-5), "{smooth:?}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use candle_core::Tensor;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 use mmcv::checkpoint::load_whole_checkpoint;
 use mmcv::cli::{ConfigArgs, TaskCommand, parse_device};
@@ -13,6 +14,7 @@ use mmcv::image::{Image, Pixels, gray2bgr, imwrite};
 use mmcv::visualization::heat_map;
 use mmcv::{Error, Result, Rng, say};
 
+use super::golden::mirror;
 use crate::apis::{CamMethod, ClsModel, activations, class_activation_map, class_names, image_steps, merge_maps};
 use crate::datasets::pipelines::{Pipeline, Results};
 
@@ -34,6 +36,12 @@ struct CamArgs {
     /// How channels are weighed.
     #[arg(long, value_enum, default_value_t)]
     method: CamMethod,
+    /// The first principal component of the weighed activations in place of their sum.
+    #[arg(long)]
+    eigen_smooth: bool,
+    /// The mean of six maps: of the image and its mirror image, each darker, as it is and brighter.
+    #[arg(long)]
+    aug_smooth: bool,
     /// The picture with the heat over it (.png, .jpg).
     #[arg(long, value_name = "FILE")]
     save_path: PathBuf,
@@ -64,26 +72,52 @@ fn run(matches: &ArgMatches) -> Result<()> {
     let img = Pipeline::new(&formatting).map_err(under)?.sample(seen, &mut Rng::new(0))?.img;
     let img = img.unsqueeze(0)?.to_device(&device)?;
 
-    let stages = stages(&args.target_layers, config.require("model.backbone")?)?;
-    let (mut maps, mut category, mut classes) = (Vec::new(), args.target_category, Vec::new());
-    for stage in stages {
+    let (mut models, mut classes) = (Vec::new(), Vec::new());
+    for stage in stages(&args.target_layers, config.require("model.backbone")?)? {
         let mut own = config.clone();
         if let Some((stage, last)) = stage {
             set_out_indices(&mut own, &[stage, last]);
         }
         let model = ClsModel::from_config(&own, &device, 0)?;
         classes = class_names(&load_whole_checkpoint(&model.store, &args.checkpoint)?.meta);
-        let found = activations(&model, &img, stage.map(|(s, _)| s), category)?;
+        models.push((stage.map(|(stage, _)| stage), model));
+    }
+    let size = [shown.width(), shown.height()];
+    let (mut heat, category) = look(&args, &models, &img, size)?;
+    if args.aug_smooth {
+        heat.fill(0.0);
+        for flipped in [false, true] {
+            let side = if flipped { mirror(&img)? } else { img.clone() };
+            for factor in [0.9, 1.0, 1.1] {
+                let (mut map, _) = look(&args, &models, &(&side * factor)?, size)?;
+                if flipped {
+                    map.chunks_exact_mut(size[0]).for_each(<[f32]>::reverse);
+                }
+                heat.iter_mut().zip(map).for_each(|(sum, v)| *sum += v / 6.0);
+            }
+        }
+    }
+    imwrite(&heat_map(&shown, &heat)?, &args.save_path)?;
+    let name = classes.get(category).map_or_else(String::new, |n| format!(" ({n})"));
+    say!("{}: class {category}{name}", args.save_path.display())
+}
+
+/// The map of `width` x `height` of one image, over all stages, and the class that it is about.
+fn look(
+    args: &CamArgs,
+    models: &[(Option<usize>, ClsModel)],
+    img: &Tensor,
+    [width, height]: [usize; 2],
+) -> Result<(Vec<f32>, usize)> {
+    let (mut maps, mut category) = (Vec::new(), args.target_category);
+    for (stage, model) in models {
+        let found = activations(model, img, *stage, category)?;
         let [_, h, w] = found.shape;
-        maps.push((class_activation_map(&found, args.method), [h, w]));
+        maps.push((class_activation_map(&found, args.method, args.eigen_smooth), [h, w]));
         // What the best class is doesn't hang on the stage.
         category = Some(found.category);
     }
-    let heat = merge_maps(&maps, shown.width(), shown.height())?;
-    imwrite(&heat_map(&shown, &heat)?, &args.save_path)?;
-    let label = category.unwrap_or_default();
-    let name = classes.get(label).map_or_else(String::new, |n| format!(" ({n})"));
-    say!("{}: class {label}{name}", args.save_path.display())
+    Ok((merge_maps(&maps, width, height)?, category.unwrap_or_default()))
 }
 
 /// The image as a u8 picture of three channels.

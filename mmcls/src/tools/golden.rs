@@ -47,7 +47,7 @@ pub fn check(file: &Path) -> Result<Report> {
 }
 
 /// `[B, C, H, W]` from right to left.
-fn mirror(x: &Tensor) -> Result<Tensor> {
+pub(super) fn mirror(x: &Tensor) -> Result<Tensor> {
     let width = x.dim(3)? as u32;
     let order: Vec<u32> = (0..width).rev().collect();
     Ok(x.index_select(&Tensor::new(order, x.device())?, 3)?)

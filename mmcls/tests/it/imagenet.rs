@@ -140,7 +140,7 @@ fn activation_maps_are_those_of_torch() {
         let found = activations(&model, &img, stage, None).unwrap();
         assert_eq!(found.category, 180);
         let [_, h, w] = found.shape;
-        class_activation_map(&found, method)[h / 2 * w..(h / 2 + 1) * w].to_vec()
+        class_activation_map(&found, method, false)[h / 2 * w..(h / 2 + 1) * w].to_vec()
     };
     let near = |ours: &[f32], theirs: &[f32], bound: f32| {
         assert_eq!(ours.len(), theirs.len());
