@@ -169,3 +169,31 @@ fn as_json(checkpoint: &Checkpoint) -> Result<String> {
     let all = serde_json::json!({"meta": checkpoint.meta, "tensors": tensors});
     serde_json::to_string_pretty(&all).map_err(|e| Error::Run(e.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn convert_takes_two_files_or_a_source() {
+        let parse = |words: &[&str]| match Line::try_parse_from([&["x", "convert"][..], words].concat()) {
+            Ok(Line { args: Args { command: Command::Convert(args) } }) => Some(args),
+            _ => None,
+        };
+        let plain = parse(&["a.pth", "b.safetensors", "--force"]).unwrap();
+        assert!(plain.from.is_none() && plain.force);
+        assert_eq!((plain.input, plain.output), (Some("a.pth".into()), Some("b.safetensors".into())));
+        let renamed = parse(&["torchvision", "torchvision://resnet18", "b.pth"]).unwrap();
+        let Some(ConvertFrom::Torchvision { input, force, .. }) = renamed.from else { panic!("no source") };
+        assert_eq!((input.as_str(), force), ("torchvision://resnet18", false));
+        assert!(parse(&["a.pth"]).is_none() && parse(&["torchvision", "a.pth"]).is_none());
+    }
+}
