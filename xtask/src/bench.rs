@@ -1,66 +1,75 @@
-//! `cargo xtask bench torch`: our kernels and models against PyTorch's on this machine, taking turns.
+//! `cargo xtask bench torch|ops`: our kernels and models against the Python originals' on this machine, taking turns.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+mod cases;
+mod server;
+
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{cargo_command, run};
+use cases::{Case, PEER};
+use server::Server;
 
 const HELP: &str = "\
 cargo xtask bench torch [--threads 1,2] [--rounds N] [--seconds S] [--only TEXT] [--peer PYTHON] [--write]
+cargo xtask bench ops --peer PYTHON [the same options]
 
-Times the same cases here and in PyTorch (the newest of PyPI, installed into target/torch the first time), one after the
-other in turns, and prints how many times as fast ours are. `--peer` names a Python with mmdet for the detectors' rows;
+Times the same cases here and in Python, one after the other in turns, and prints how many times as fast ours are: `torch`
+kernels and models against PyTorch (the newest of PyPI with its torchvision, installed into target/torch the first time), `ops`
+mmcv's ops against the CPU ops of mmcv-full and torchvision.
+
+`--peer` names a Python with mmcv-full and mmdet: `ops` needs it, `torch` leaves the detectors' rows out without it.
 `--only` takes the cases whose name has TEXT; `--write` puts the table into BENCHMARKS.md.
 ";
 
-/// Where the table stands in BENCHMARKS.md.
-const MARKS: [&str; 2] = ["<!-- torch: begin -->", "<!-- torch: end -->"];
+/// A list of cases with a table of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suite {
+    /// Networks and plain ops against PyTorch.
+    Torch,
+    /// mmcv's ops against mmcv-full and torchvision.
+    Ops,
+}
 
-/// What is timed; `benches/torch/main.rs` says what the words mean.
-const CASES: [&str; 39] = [
-    "resnet50 8 224 224 forward",
-    "resnet50 1 800 1216 forward",
-    "resnet50 4 224 224 step",
-    "mobilenet_v2 8 224 224 forward",
-    "mobilenet_v2 8 224 224 step",
-    "conv2d 4 3 224 224 64 7 2 3 1 forward",
-    "conv2d 4 64 56 56 256 1 1 0 1 forward",
-    "conv2d 4 1024 14 14 256 1 1 0 1 forward",
-    "conv2d 4 64 56 56 64 3 1 1 1 forward",
-    "conv2d 4 128 28 28 128 3 1 1 1 forward",
-    "conv2d 4 256 14 14 256 3 1 1 1 forward",
-    "conv2d 4 512 7 7 512 3 1 1 1 forward",
-    "conv2d 4 128 56 56 128 3 2 1 1 forward",
-    "conv2d 4 256 56 56 512 1 2 0 1 forward",
-    "conv2d 4 96 112 112 96 3 1 1 96 forward",
-    "conv2d 4 96 112 112 96 3 2 1 96 forward",
-    "conv2d 1 256 100 152 256 3 1 1 1 forward",
-    "conv2d 4 3 224 224 64 7 2 3 1 backward",
-    "conv2d 4 64 56 56 256 1 1 0 1 backward",
-    "conv2d 4 1024 14 14 256 1 1 0 1 backward",
-    "conv2d 4 64 56 56 64 3 1 1 1 backward",
-    "conv2d 4 128 28 28 128 3 1 1 1 backward",
-    "conv2d 4 256 14 14 256 3 1 1 1 backward",
-    "conv2d 4 512 7 7 512 3 1 1 1 backward",
-    "conv2d 4 128 56 56 128 3 2 1 1 backward",
-    "conv2d 4 256 56 56 512 1 2 0 1 backward",
-    "conv2d 4 96 112 112 96 3 1 1 96 backward",
-    "conv2d 4 96 112 112 96 3 2 1 96 backward",
-    "batch_norm 4 64 100 152 both",
-    "relu 4 64 100 152 both",
-    "max_pool2d 4 64 100 152 3 2 1 both",
-    "nearest_x2 4 64 50 76 both",
-    "bilinear_x2 4 64 50 76 both",
-    "softmax 8192 1000 both",
-    "sigmoid_focal_loss 76725 80 both",
-    "retinanet_r50 800 1216 infer",
-    "retinanet_r18 8 256 320 step",
-    "retinanet_r50 800 1216 infer memory",
-    "retinanet_r18 8 256 320 step memory",
-];
+impl Suite {
+    fn named(name: &str) -> Option<Self> {
+        [Self::Torch, Self::Ops].into_iter().find(|suite| suite.name() == name)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Torch => "torch",
+            Self::Ops => "ops",
+        }
+    }
+
+    /// Where the table stands in BENCHMARKS.md.
+    fn marks(self) -> [String; 2] {
+        ["begin", "end"].map(|end| format!("<!-- {}: {end} -->", self.name()))
+    }
+
+    /// Heads of the table's columns of ratios.
+    fn columns(self) -> [&'static str; 2] {
+        match self {
+            Self::Torch => ["torch or mmdet / ours", "torch's best / ours"],
+            Self::Ops => ["mmcv / ours", "torchvision / ours"],
+        }
+    }
+
+    /// A row's ratios.
+    fn cells(self, rates: &[(&str, f64)]) -> [String; 2] {
+        let of = |way: &str| rates.iter().find(|(w, _)| *w == way).map(|(_, r)| format!("{r:.2}"));
+        match self {
+            Self::Torch => {
+                let first = of("eager").or_else(|| of("mmdet")).unwrap_or_default();
+                // The least ratio is torch at its best.
+                let best = rates.iter().filter(|_| rates.len() > 1).min_by(|a, b| a.1.total_cmp(&b.1));
+                [first, best.map(|(way, r)| format!("{r:.2} ({way})")).unwrap_or_default()]
+            }
+            Self::Ops => ["mmcv", "torchvision"].map(|way| of(way).unwrap_or_default()),
+        }
+    }
+}
 
 struct Options {
     threads: Vec<usize>,
@@ -97,7 +106,8 @@ impl Options {
 
 /// The command; `words` follow `bench`.
 pub fn bench(words: &[&str]) -> Result<()> {
-    let Some(("torch", rest)) = words.split_first().map(|(w, rest)| (*w, rest)) else {
+    let found = words.split_first().and_then(|(name, rest)| Some((Suite::named(name)?, rest)));
+    let Some((suite, rest)) = found else {
         print!("{HELP}");
         return Ok(());
     };
@@ -105,85 +115,131 @@ pub fn bench(words: &[&str]) -> Result<()> {
         print!("{HELP}");
         return Ok(());
     };
-    let target = target_dir()?;
-    let ours = build()?;
-    let python = python(&target)?;
-    let script = root().join("mmdet/benches/torch/server.py");
-    let scratch = target.join("bench-torch");
-    let mut rows = Vec::new();
+    if suite == Suite::Ops && options.peer.is_none() {
+        bail!("bench ops needs --peer PYTHON, one with mmcv-full and mmdet");
+    }
+    let target = server::target_dir()?;
+    let sides = Sides {
+        ours: server::build()?,
+        torch: server::python(&target)?,
+        peer: options.peer.clone(),
+        script: root().join("mmdet/benches/torch/server.py"),
+        scratch: target.join("bench-torch"),
+    };
+    let (mut rows, mut failed) = (Vec::new(), 0);
     for &threads in &options.threads {
-        let start = |program: &Path, script: Option<&Path>| Server::start(program, script, threads, &scratch);
-        let mut servers = [start(&ours, None)?, start(&python, Some(&script))?];
-        let mut peer = options.peer.as_deref().map(|p| start(p, Some(&script))).transpose()?;
-        for case in CASES.iter().filter(|c| c.contains(&options.only)) {
-            let detector = case.starts_with("retinanet");
-            let rates = match (detector, &mut peer, case.strip_suffix(" memory")) {
-                (true, None, _) => continue,
-                (true, Some(_), Some(name)) => {
-                    let peer = options.peer.as_deref().unwrap_or(&python);
-                    vec![("mmdet", memory(start(peer, Some(&script))?, start(&ours, None)?, name)?)]
+        let mut running = Running::start(&sides, threads)?;
+        for case in cases::cases(suite).iter().filter(|c| c.name.contains(&options.only)) {
+            let mut rates = Vec::new();
+            for way in case.ways {
+                // Without a peer its cases are left out.
+                match running.rate(case, way, &options).transpose() {
+                    None => {}
+                    Some(Ok(rate)) => rates.push((*way, rate)),
+                    Some(Err(e)) => {
+                        eprintln!("{way} {}: {e:#}", case.name);
+                        failed += 1;
+                    }
                 }
-                (true, Some(peer), None) => {
-                    let [ours, _] = &mut servers;
-                    ratios(ours, peer, case, &["mmdet"], &options)?
-                }
-                _ => {
-                    let [ours, torch] = &mut servers;
-                    ratios(ours, torch, case, ways(case), &options)?
-                }
-            };
-            let row = row(case, threads, &rates);
-            println!("{row}");
-            rows.push(row);
+            }
+            if !rates.is_empty() {
+                let [first, second] = suite.cells(&rates);
+                let row = format!("| `{}` | {threads} | {first} | {second} |", case.name);
+                println!("{row}");
+                rows.push(row);
+            }
         }
         if options.write {
-            let version = servers[1].ask("version")?;
-            write(&rows, &version, &options)?;
+            write(suite, &rows, &running.versions(suite)?, &options)?;
         }
+    }
+    if failed > 0 {
+        bail!("{failed} of the comparisons failed");
     }
     Ok(())
 }
 
-/// How torch runs a case.
-fn ways(case: &str) -> &'static [&'static str] {
-    if ["resnet50", "mobilenet_v2"].iter().any(|net| case.starts_with(net)) && case.ends_with("forward") {
-        &["eager", "channels_last", "jit", "compile"]
-    } else {
-        &["eager"]
+/// The programs of all sides.
+struct Sides {
+    ours: PathBuf,
+    /// A Python with torch and torchvision.
+    torch: PathBuf,
+    /// A Python with mmcv-full and mmdet.
+    peer: Option<PathBuf>,
+    /// What Python runs.
+    script: PathBuf,
+    /// A folder for files.
+    scratch: PathBuf,
+}
+
+impl Sides {
+    fn ours(&self, threads: usize) -> Result<Server> {
+        Server::start(&self.ours, None, threads, &self.scratch)
+    }
+
+    fn python(&self, program: &Path, threads: usize) -> Result<Server> {
+        Server::start(program, Some(&self.script), threads, &self.scratch)
     }
 }
 
-/// Their time divided by ours, for each way that runs; medians of rounds in turns.
-fn ratios<'a>(
-    ours: &mut Server,
-    theirs: &mut Server,
-    case: &str,
-    ways: &[&'a str],
-    options: &Options,
-) -> Result<Vec<(&'a str, f64)>> {
-    let mut found = Vec::new();
-    for way in ways {
-        let (mut a, mut b) = (Vec::new(), Vec::new());
-        for _ in 0..options.rounds {
-            match theirs.number(&format!("run {} {way} {case}", options.seconds)) {
-                Ok(seconds) => b.push(seconds),
-                Err(e) => {
-                    eprintln!("{way} {case}: {e:#}");
-                    break;
-                }
-            }
-            a.push(ours.number(&format!("run {} {case}", options.seconds))?);
-        }
-        if !b.is_empty() && a.len() == b.len() {
-            found.push((*way, median(&mut b) / median(&mut a)));
+/// All sides, with so many threads.
+struct Running<'a> {
+    sides: &'a Sides,
+    threads: usize,
+    ours: Server,
+    torch: Server,
+    peer: Option<Server>,
+}
+
+impl<'a> Running<'a> {
+    fn start(sides: &'a Sides, threads: usize) -> Result<Self> {
+        let ours = sides.ours(threads)?;
+        let torch = sides.python(&sides.torch, threads)?;
+        let peer = sides.peer.as_deref().map(|p| sides.python(p, threads)).transpose()?;
+        Ok(Self { sides, threads, ours, torch, peer })
+    }
+
+    /// How many times as fast ours is as one way of Python's, for memory our share of theirs; none without the peer it needs.
+    fn rate(&mut self, case: &Case, way: &str, options: &Options) -> Result<Option<f64>> {
+        let sides = self.sides;
+        let (program, theirs) = match (PEER.contains(&way), &sides.peer, &mut self.peer) {
+            (true, Some(program), Some(peer)) => (program, peer),
+            (true, ..) => return Ok(None),
+            (false, ..) => (&sides.torch, &mut self.torch),
+        };
+        match case.name.strip_suffix(" memory") {
+            Some(name) => memory(sides.ours(self.threads)?, sides.python(program, self.threads)?, name, way).map(Some),
+            None => ratio(&mut self.ours, theirs, case.name, way, options).map(Some),
         }
     }
-    Ok(found)
+
+    /// What the originals are.
+    fn versions(&mut self, suite: Suite) -> Result<String> {
+        let torch = match suite {
+            Suite::Torch => "torch",
+            Suite::Ops => "torch torchvision",
+        };
+        let mut versions = self.torch.ask(&format!("version {torch}"))?;
+        if let Some(peer) = &mut self.peer {
+            versions = format!("{versions}; {}", peer.ask("version mmcv-full mmdet torch")?);
+        }
+        Ok(versions)
+    }
+}
+
+/// Their time divided by ours; medians of rounds in turns.
+fn ratio(ours: &mut Server, theirs: &mut Server, case: &str, way: &str, options: &Options) -> Result<f64> {
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    for _ in 0..options.rounds {
+        b.push(theirs.number(&format!("run {} {way} {case}", options.seconds))?);
+        a.push(ours.number(&format!("run {} {case}", options.seconds)).context("ours")?);
+    }
+    Ok(median(&mut b) / median(&mut a))
 }
 
 /// Our peak memory divided by theirs, each in a process of its own.
-fn memory(mut theirs: Server, mut ours: Server, case: &str) -> Result<f64> {
-    theirs.number(&format!("run 1 mmdet {case}"))?;
+fn memory(mut ours: Server, mut theirs: Server, case: &str, way: &str) -> Result<f64> {
+    theirs.number(&format!("run 1 {way} {case}"))?;
     ours.number(&format!("run 1 {case}"))?;
     Ok(ours.number("peak")? / theirs.number("peak")?)
 }
@@ -193,26 +249,20 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-fn row(case: &str, threads: usize, rates: &[(&str, f64)]) -> String {
-    let of = |way: &str| rates.iter().find(|(w, _)| *w == way).map(|(_, r)| format!("{r:.2}"));
-    let first = of("eager").or_else(|| of("mmdet")).unwrap_or_default();
-    // The least ratio is torch at its best.
-    let best = rates.iter().filter(|_| rates.len() > 1).min_by(|a, b| a.1.total_cmp(&b.1));
-    let best = best.map(|(way, r)| format!("{r:.2} ({way})")).unwrap_or_default();
-    format!("| `{case}` | {threads} | {first} | {best} |")
-}
-
-fn write(rows: &[String], version: &str, options: &Options) -> Result<()> {
+fn write(suite: Suite, rows: &[String], versions: &str, options: &Options) -> Result<()> {
     let path = root().join("BENCHMARKS.md");
     let text = std::fs::read_to_string(&path)?;
-    let (Some(begin), Some(end)) = (text.find(MARKS[0]), text.find(MARKS[1])) else {
-        bail!("{}: the marks {MARKS:?} are missing", path.display());
+    let marks = suite.marks();
+    let (Some(begin), Some(end)) = (text.find(&marks[0]), text.find(&marks[1])) else {
+        bail!("{}: the marks {marks:?} are missing", path.display());
     };
     let peer = if options.peer.is_some() { " --peer PYTHON" } else { "" };
+    let [first, second] = suite.columns();
     let table = format!(
-        "{}\ntorch {version}; `cargo xtask bench torch{peer}`, medians of {} rounds in turns.\n\n\
-         | case | threads | torch or mmdet / ours | torch's best / ours |\n|---|---|---|---|\n{}\n",
-        MARKS[0],
+        "{}\n{versions}; `cargo xtask bench {}{peer}`, medians of {} rounds in turns.\n\n\
+         | case | threads | {first} | {second} |\n|---|---|---|---|\n{}\n",
+        marks[0],
+        suite.name(),
         options.rounds,
         rows.join("\n")
     );
@@ -220,104 +270,6 @@ fn write(rows: &[String], version: &str, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// One side: a process that answers a line with a line.
-struct Server {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Server {
-    fn start(program: &Path, script: Option<&Path>, threads: usize, scratch: &Path) -> Result<Self> {
-        let mut command = Command::new(program);
-        command.args(script).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        // glibc would give large buffers back to the kernel after each op.
-        command.env("MALLOC_MMAP_THRESHOLD_", "4294967296").env("MALLOC_TRIM_THRESHOLD_", "8589934592");
-        command.env("OMP_NUM_THREADS", threads.to_string()).env("RAYON_NUM_THREADS", threads.to_string());
-        let mut child = command.spawn().with_context(|| format!("{} can't be started", program.display()))?;
-        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else { bail!("no pipes") };
-        let mut server = Self { child, input, output: BufReader::new(output) };
-        server.ask(&format!("prepare {}", scratch.display()))?;
-        Ok(server)
-    }
-
-    fn ask(&mut self, line: &str) -> Result<String> {
-        writeln!(self.input, "{line}")?;
-        let mut answer = String::new();
-        // A library may print lines of its own.
-        loop {
-            answer.clear();
-            if self.output.read_line(&mut answer)? == 0 {
-                bail!("the process ended at '{line}'");
-            }
-            match answer.trim_end().split_once(' ').unwrap_or((answer.trim_end(), "")) {
-                ("ok", value) => return Ok(value.to_owned()),
-                ("error", text) => bail!("{text}"),
-                _ => {}
-            }
-        }
-    }
-
-    fn number(&mut self, line: &str) -> Result<f64> {
-        let text = self.ask(line)?;
-        text.parse().with_context(|| format!("'{text}' is not a number"))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
-}
-
-fn target_dir() -> Result<PathBuf> {
-    let out = cargo_command().args(["metadata", "--format-version", "1", "--no-deps"]).output()?;
-    let text = String::from_utf8(out.stdout)?;
-    let (_, rest) = text.split_once("\"target_directory\":\"").context("cargo metadata has no target_directory")?;
-    Ok(rest.split('"').next().unwrap_or_default().into())
-}
-
-/// Builds our side; gives its path.
-fn build() -> Result<PathBuf> {
-    let args = ["bench", "--package", "mmdet", "--bench", "torch", "--no-run", "--message-format", "json"];
-    let out = cargo_command().args(args).stderr(Stdio::inherit()).output()?;
-    if !out.status.success() {
-        bail!("the benchmark could not be built");
-    }
-    let text = String::from_utf8(out.stdout)?;
-    let line = text.lines().rfind(|l| l.contains("\"executable\":\"")).context("cargo named no executable")?;
-    let (_, rest) = line.split_once("\"executable\":\"").context("just found")?;
-    Ok(rest.split('"').next().unwrap_or_default().into())
-}
-
-/// A Python with the newest torch, made the first time.
-fn python(target: &Path) -> Result<PathBuf> {
-    let venv = target.join("torch");
-    let python = venv.join("bin/python");
-    let works = |p: &Path| {
-        let mut import = Command::new(p);
-        import.args(["-c", "import torch, torchvision"]).stderr(Stdio::null());
-        import.status().is_ok_and(|s| s.success())
-    };
-    if !works(&python) {
-        println!("installing torch and torchvision into {}", venv.display());
-        run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-        run(Command::new(&python).args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-cache-dir",
-            "torch",
-            "torchvision",
-            "numpy",
-        ]))?;
-    }
-    Ok(python)
 }

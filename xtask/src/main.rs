@@ -16,7 +16,8 @@ cargo xtask <command>
   check      rustfmt, typos and cargo-deny where installed, clippy at -D warnings, every test, docs
   setup      say what this machine has for a build, and install what is needed with apt when root
              (with --all also what is optional)
-  bench      `cargo xtask bench torch`: ours against PyTorch's time on this machine
+  bench      ours against the originals' time on this machine: `cargo xtask bench torch` against PyTorch,
+             `cargo xtask bench ops --peer PYTHON` against mmcv-full and torchvision
 
 cargo xtask <command> <framework> [arguments]
 

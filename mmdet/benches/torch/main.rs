@@ -1,10 +1,11 @@
-//! Our side of `cargo xtask bench torch`: a server that times one case a line, so that both sides can take turns on one machine.
+//! Our side of `cargo xtask bench`: a server that times one case a line, so that both sides can take turns on one machine.
 //!
 //! It reads `prepare FOLDER`, `run SECONDS CASE` and `peak` from stdin and answers each with one line: nothing, the median
 //! seconds of one run, the greatest memory so far in MB. A case's name says all about it (`conv2d 4 64 56 56 64 3 1 1 1 forward`);
 //! `server.py` beside this file reads the same names.
 #![allow(missing_docs)]
 
+mod mmcv_ops;
 mod nets;
 mod ops;
 mod run;

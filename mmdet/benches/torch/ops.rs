@@ -1,14 +1,15 @@
-//! Single ops.
+//! Single ops, torch's; mmcv's are beside this file.
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Tensor, Var};
 use mmcv::Rng;
-use mmcv::nn::{no_grad, recorded};
+use mmcv::nn::{self, no_grad, recorded};
 use mmcv::ops::{self, Conv2dConfig};
 
+use crate::mmcv_ops;
 use crate::run::{Run, whole};
 
 /// Values in [-2, 2), always the same.
@@ -19,25 +20,58 @@ pub fn random(shape: &[usize]) -> Result<Tensor> {
 }
 
 /// An op and the tensors that it has gradients for.
-type Op = (Vec<Tensor>, Box<dyn Fn(&[Tensor]) -> candle_core::Result<Tensor>>);
+pub type Op = (Vec<Tensor>, Box<dyn Fn(&[Tensor]) -> candle_core::Result<Tensor>>);
 
-/// Forward and backward, or one of them, as a part of a model's region.
-fn differentiated((inputs, op): Op, mode: &str) -> Result<Run> {
-    let gradient = random(no_grad(|| op(&inputs))?.dims())?;
-    let (forward, backward) = match mode {
-        "backward" => (false, true),
-        "both" => (true, true),
+/// Whether the mode counts the forward pass, and whether the backward pass.
+fn passes(mode: &str) -> Result<[bool; 2]> {
+    match mode {
+        "forward" => Ok([true, false]),
+        "backward" => Ok([false, true]),
+        "both" => Ok([true, true]),
         _ => bail!("mode '{mode}': forward, backward or both"),
-    };
+    }
+}
+
+/// An op's forward pass, its backward pass as a part of a model's region, or both.
+pub fn timed((inputs, op): Op, mode: &str) -> Result<Run> {
+    let [forward, backward] = passes(mode)?;
+    if !backward {
+        return Ok(whole(move || {
+            black_box(no_grad(|| op(&inputs))?);
+            Ok(())
+        }));
+    }
+    let gradient = random(no_grad(|| op(&inputs))?.dims())?;
     Ok(Box::new(move || {
         let start = Instant::now();
         let tracked: Vec<&Tensor> = inputs.iter().collect();
         let run = recorded(&tracked, || op(&inputs))?;
         let start = if forward { start } else { Instant::now() };
-        if backward {
-            black_box(run.backward(&gradient)?);
+        let grads = black_box(run.backward(&gradient)?);
+        let taken = start.elapsed();
+        if grads.iter().any(Option::is_none) {
+            bail!("an input got no gradient");
         }
-        Ok(start.elapsed())
+        Ok(taken)
+    }))
+}
+
+/// As [`timed`], with the backward pass of candle's graph.
+pub fn in_graph((inputs, op): Op, mode: &str) -> Result<Run> {
+    let [forward, _] = passes(mode)?;
+    let gradient = random(no_grad(|| op(&inputs))?.dims())?;
+    let vars = inputs.iter().map(Var::from_tensor).collect::<candle_core::Result<Vec<_>>>()?;
+    let inputs: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
+    Ok(Box::new(move || {
+        let start = Instant::now();
+        let y = op(&inputs)?;
+        let start = if forward { start } else { Instant::now() };
+        let grads = black_box(nn::backward(&nn::seeded(&y, &gradient)?)?);
+        let taken = start.elapsed();
+        if inputs.iter().any(|x| grads.get(x).is_none()) {
+            bail!("an input got no gradient");
+        }
+        Ok(taken)
     }))
 }
 
@@ -81,13 +115,7 @@ pub fn make(kind: &str, sizes: &[usize], mode: &str) -> Result<Run> {
             let inputs = vec![random(&[n, classes])?];
             (inputs, Box::new(move |t| ops::sigmoid_focal_loss(&t[0], &labels, 2.0, 0.25)))
         }
-        _ => bail!("unknown case '{kind}' with sizes {sizes:?}"),
+        _ => return mmcv_ops::make(kind, sizes, mode),
     };
-    match mode {
-        "forward" => Ok(whole(move || {
-            black_box(no_grad(|| op.1(&op.0))?);
-            Ok(())
-        })),
-        _ => differentiated(op, mode),
-    }
+    timed(op, mode)
 }

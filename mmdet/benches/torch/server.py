@@ -1,20 +1,16 @@
-"""The Python side of `cargo xtask bench torch`; the protocol and the cases' names are in main.rs beside this file.
+"""The Python side of `cargo xtask bench`; the protocol and the cases' names are in main.rs beside this file.
 
-A case takes one more word in front, the way it is run: eager, channels_last, jit (frozen and optimised), compile, mmdet.
+A case takes one more word in front, the way it is run: eager, channels_last, jit (frozen and optimised), compile, mmdet, and for
+mmcv's ops mmcv or torchvision.
 """
-import json, os, resource, statistics, sys, time, warnings
+import importlib.metadata, os, resource, statistics, sys, time, warnings
 warnings.filterwarnings('ignore')
 import torch
 import torch.nn.functional as F
 torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', '2')))
 torch.manual_seed(0)
-
-def tensor(*shape): return torch.rand(*shape) * 4 - 2
-
-def timed(f):
-    def run():
-        t = time.perf_counter(); f(); return time.perf_counter() - t
-    return run
+import mmcv_ops
+from timing import measured, tensor, timed
 
 def op(kind, s, mode):
     grad = mode != 'forward'
@@ -48,21 +44,7 @@ def op(kind, s, mode):
             return F.binary_cross_entropy_with_logits(x, target, reduction='none') * focal
     else:
         raise ValueError('unknown case ' + kind)
-    if not grad:
-        def forward():
-            with torch.no_grad(): f()
-        return timed(forward)
-    g = tensor(*f().shape)
-    def run():
-        t = time.perf_counter(); y = f()
-        if mode == 'backward': t = time.perf_counter()
-        y.backward(g)
-        return time.perf_counter() - t
-    inputs = [c.cell_contents for c in f.__closure__ if isinstance(c.cell_contents, torch.Tensor) and c.cell_contents.requires_grad]
-    def fresh():
-        for v in inputs: v.grad = None
-        return run()
-    return fresh
+    return measured(f, mode)
 
 def network(kind, s, mode, way):
     import torchvision
@@ -116,6 +98,7 @@ def detector(kind, s, mode, folder):
 def make(name, folder):
     way, kind, *sizes, mode = name.split(' ')
     sizes = [int(v) for v in sizes]
+    if way in ('mmcv', 'torchvision'): return mmcv_ops.make(way, kind, sizes, mode)
     if kind.startswith('retinanet'): return detector(kind, sizes, mode, folder)
     if kind in ('resnet50', 'mobilenet_v2'): return network(kind, sizes, mode, way)
     return op(kind, sizes, mode)
@@ -138,7 +121,7 @@ def main():
             elif command == 'peak':
                 answer = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             elif command == 'version':
-                answer = torch.__version__
+                answer = ', '.join(f'{name} {importlib.metadata.version(name)}' for name in rest.split())
             print('ok', answer, flush=True)
         except Exception as e:
             print('error', str(e).replace('\n', ' ')[:300], flush=True)
