@@ -10,9 +10,11 @@ mod custom;
 mod dataset;
 mod mnist;
 pub mod pipelines;
+mod voc;
 
 pub use base::Base;
 pub use cifar::{Cifar10, Cifar100, CifarConfig};
 pub use custom::{CustomDataset, CustomDatasetConfig, ImageNet};
-pub use dataset::{ClsBatch, ClsDataset, ClsSample, DATASETS, DatasetDefaults, build_dataset, collate};
+pub use dataset::{ClsBatch, ClsDataset, ClsSample, DATASETS, DatasetDefaults, Label, build_dataset, collate};
 pub use mnist::{FashionMnist, Mnist, MnistConfig};
+pub use voc::{Voc, VocConfig};

@@ -7,7 +7,8 @@ use mmcv::{Error, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{accuracy, precision_recall_f1, support};
+use super::{accuracy, evaluate_multi_label, precision_recall_f1, support};
+use crate::datasets::Label;
 
 /// Metrics by name: a number, or one for each class with `average_mode = "none"`.
 pub type Metrics = IndexMap<String, Vec<f64>>;
@@ -56,8 +57,23 @@ fn plain() -> OneOrMany<String> {
     OneOrMany::One("accuracy".into())
 }
 
-/// Scores (a row of classes for each image) against labels, by `cfg`.
-pub fn evaluate(scores: &[Vec<f32>], labels: &[i64], cfg: &Node) -> Result<Metrics> {
+/// Scores (a row of classes for each image) against labels, by `cfg`. Labels of several classes have metrics of their own.
+pub fn evaluate(scores: &[Vec<f32>], labels: &[Label], cfg: &Node) -> Result<Metrics> {
+    let (mut single, mut several) = (Vec::new(), Vec::new());
+    for label in labels {
+        match label {
+            Label::Class(class) => single.push(*class),
+            Label::Classes(row) => several.push(row.clone()),
+        }
+    }
+    match (single.is_empty(), several.is_empty()) {
+        (_, true) => evaluate_single_label(scores, &single, cfg),
+        (true, false) => evaluate_multi_label(scores, &several, cfg),
+        (false, false) => Err(Error::Run("some images have a class, others rows of classes".into())),
+    }
+}
+
+fn evaluate_single_label(scores: &[Vec<f32>], labels: &[i64], cfg: &Node) -> Result<Metrics> {
     let config: EvaluateConfig = cfg.parse()?;
     let metrics = config.metric.to_vec();
     if let Some(unknown) = metrics.iter().find(|m| !METRICS.contains(&m.as_str())) {
@@ -127,7 +143,7 @@ mod tests {
 
     fn metrics(cfg: &str) -> Result<Metrics> {
         let scores = [vec![0.1, 0.6, 0.3], vec![0.5, 0.3, 0.2], vec![0.2, 0.2, 0.6], vec![0.4, 0.35, 0.25]];
-        evaluate(&scores, &[1, 0, 0, 2], &Node::from_json(cfg).unwrap())
+        evaluate(&scores, &[1, 0, 0, 2].map(Label::Class), &Node::from_json(cfg).unwrap())
     }
 
     #[test]
@@ -141,6 +157,16 @@ mod tests {
         assert_eq!((all["precision"][0], all["support"][0]), (50.0, 4.0));
         let each = metrics(r#"{"metric": "recall", "metric_options": {"average_mode": "none"}}"#).unwrap();
         assert_eq!(each["recall"], [50.0, 100.0, 0.0]);
+    }
+
+    #[test]
+    fn rows_of_labels_have_their_own_metrics() {
+        let rows = [[1, 0, 0], [0, 1, 1]].map(|r| Label::Classes(r.to_vec()));
+        let scores = [vec![0.9, 0.4, 0.1], vec![0.2, 0.8, 0.6]];
+        let found = evaluate(&scores, &rows, &Node::from_json("{}").unwrap()).unwrap();
+        assert_eq!(found["mAP"], [100.0]);
+        let mixed = [Label::Class(0), rows[0].clone()];
+        assert!(evaluate(&scores, &mixed, &Node::from_json("{}").unwrap()).is_err());
     }
 
     #[test]

@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(same.to_vec3::<f32>().unwrap(), want);
         for wrong in [r#""order": [0, 1]"#, r#""order": [0, 1, 1]"#, r#""order": [0, 1, 3]"#] {
             let step = format!(r#"{{"type": "Transpose", "keys": ["img"], {wrong}}}"#);
-            assert!(run(&[&step], &image).err().unwrap().is_usage(), "{wrong}");
+            assert!(run(&[step.as_str()], &image).err().unwrap().is_usage(), "{wrong}");
         }
     }
 
