@@ -168,6 +168,46 @@ mod tests {
         assert_eq!(applied(&json(SOLARIZE, r#""magnitude_level": 5, "total_level": 10"#)).unwrap(), want);
     }
 
+    // configs/_base_/datasets/pipelines/rand_aug.py and imagenet_bs64_swin_224.py
+    #[test]
+    fn the_originals_policies_run() {
+        let plain = ["AutoContrast", "Equalize", "Invert"].map(|name| format!(r#"{{"type": "{name}"}}"#));
+        let ranged = [
+            ("Rotate", "angle", 0.0, 30.0, ""),
+            ("Posterize", "bits", 4.0, 0.0, ""),
+            ("Solarize", "thr", 256.0, 0.0, ""),
+            ("SolarizeAdd", "magnitude", 0.0, 110.0, ""),
+            ("ColorTransform", "magnitude", 0.0, 0.9, ""),
+            ("Contrast", "magnitude", 0.0, 0.9, ""),
+            ("Brightness", "magnitude", 0.0, 0.9, ""),
+            ("Sharpness", "magnitude", 0.0, 0.9, ""),
+            ("Shear", "magnitude", 0.0, 0.3, r#", "direction": "horizontal""#),
+            ("Shear", "magnitude", 0.0, 0.3, r#", "direction": "vertical""#),
+            ("Translate", "magnitude", 0.0, 0.45, r#", "direction": "horizontal""#),
+            ("Translate", "magnitude", 0.0, 0.45, r#", "direction": "vertical""#),
+        ]
+        .map(|(name, key, low, high, more)| {
+            format!(r#"{{"type": "{name}", "magnitude_key": "{key}", "magnitude_range": [{low}, {high}]{more}}}"#)
+        });
+        let policies = [&plain[..], &ranged[..]].concat().join(", ");
+        let cfg = format!(
+            r#"{{"policies": [{policies}], "num_policies": 2, "total_level": 10, "magnitude_level": 9,
+                "magnitude_std": 0.5, "hparams": {{"pad_val": [104, 116, 124], "interpolation": "bicubic"}}}}"#
+        );
+        let step = RandAugment::new(&Node::from_json(&cfg).unwrap().parse().unwrap()).unwrap();
+        let mut rng = Rng::new(1);
+        let mut changed = 0;
+        for _ in 0..100 {
+            let mut results = Results { img: Some(picture()), ..Results::default() };
+            step.apply(&mut results, &mut rng).unwrap();
+            let image = results.img.unwrap();
+            assert_eq!(image.shape(), [4, 5, 3]);
+            changed += usize::from(image != picture());
+        }
+        // Each of two steps is left out half of the time; Equalize finds nothing to do in so small a picture.
+        assert!((50..95).contains(&changed), "{changed}");
+    }
+
     #[test]
     fn levels_spread_as_asked() {
         let made = |more: &str| {
