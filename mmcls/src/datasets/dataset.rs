@@ -5,6 +5,8 @@ use mmcv::config::Node;
 use mmcv::registry::{build, registry};
 use mmcv::{Result, Rng};
 
+use super::ConcatDataset;
+
 /// What holds for a data set whose config doesn't say otherwise.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DatasetDefaults {
@@ -46,6 +48,17 @@ impl Label {
             Self::Classes(classes) => (0..).zip(classes).filter(|(_, there)| **there == 1).map(|(i, _)| i).collect(),
         }
     }
+}
+
+/// How a data set's results are evaluated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Evaluation {
+    /// As one.
+    Whole,
+    /// The results of each part (so many images, evaluated so) by themselves: `0_NAME`, `1_NAME`, ...
+    Parts(Vec<(usize, Evaluation)>),
+    /// Not at all, and why.
+    Refused(&'static str),
 }
 
 /// One image as the network takes it.
@@ -90,6 +103,11 @@ pub trait ClsDataset: Send + Sync {
     /// The image as its pipeline leaves it.
     fn sample(&self, index: usize, rng: &mut Rng) -> Result<ClsSample>;
 
+    /// How its results are evaluated; as one unless it is made of others.
+    fn evaluation(&self) -> Evaluation {
+        Evaluation::Whole
+    }
+
     /// The labels of all images.
     fn gt_labels(&self) -> Vec<Label> {
         (0..self.len()).map(|i| self.gt_label(i)).collect()
@@ -110,8 +128,11 @@ impl mmcv::data::Dataset for dyn ClsDataset {
     }
 }
 
-/// Builds a data set.
+/// Builds a data set; of a list one after the other.
 pub fn build_dataset(node: &Node, defaults: DatasetDefaults) -> Result<Box<dyn ClsDataset>> {
+    if let Some(list) = node.as_list() {
+        return Ok(Box::new(ConcatDataset::of(list, true, defaults)?));
+    }
     build(&DATASETS, node, defaults)
 }
 

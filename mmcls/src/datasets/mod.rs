@@ -8,6 +8,7 @@ mod cifar;
 mod class_lists;
 mod custom;
 mod dataset;
+mod dataset_wrappers;
 mod mnist;
 pub mod pipelines;
 mod voc;
@@ -15,6 +16,12 @@ mod voc;
 pub use base::Base;
 pub use cifar::{Cifar10, Cifar100, CifarConfig};
 pub use custom::{CustomDataset, CustomDatasetConfig, ImageNet};
-pub use dataset::{ClsBatch, ClsDataset, ClsSample, DATASETS, DatasetDefaults, Label, build_dataset, collate};
+pub use dataset::{
+    ClsBatch, ClsDataset, ClsSample, DATASETS, DatasetDefaults, Evaluation, Label, build_dataset, collate,
+};
+pub use dataset_wrappers::{
+    ClassBalancedDataset, ClassBalancedDatasetConfig, ConcatDataset, ConcatDatasetConfig, KFoldDataset,
+    KFoldDatasetConfig, RepeatDataset, RepeatDatasetConfig,
+};
 pub use mnist::{FashionMnist, Mnist, MnistConfig};
 pub use voc::{Voc, VocConfig};
