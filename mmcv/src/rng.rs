@@ -73,6 +73,47 @@ impl Rng {
         (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
     }
 
+    /// Gamma distributed with shape `a` (above 0) and scale 1: Marsaglia's and Tsang's method.
+    pub fn gamma(&mut self, a: f64) -> f64 {
+        if a < 1.0 {
+            // A gamma of one more, scaled down.
+            let power = (1.0 - self.unit()).powf(1.0 / a);
+            return self.gamma(a + 1.0) * power;
+        }
+        let d = a - 1.0 / 3.0;
+        let c = 1.0 / (9.0 * d).sqrt();
+        loop {
+            let x = self.normal();
+            let v = (1.0 + c * x).powi(3);
+            if v > 0.0 && (1.0 - self.unit()).ln() < 0.5 * x * x + d - d * v + d * v.ln() {
+                return d * v;
+            }
+        }
+    }
+
+    /// Beta distributed with shapes `a` and `b` (above 0): between 0 and 1.
+    pub fn beta(&mut self, a: f64, b: f64) -> f64 {
+        if a > 1.0 || b > 1.0 {
+            let (x, y) = (self.gamma(a), self.gamma(b));
+            return x / (x + y);
+        }
+        // Johnk's method: for small shapes gammas would vanish.
+        loop {
+            let (u, v) = (1.0 - self.unit(), 1.0 - self.unit());
+            let (x, y) = (u.powf(1.0 / a), v.powf(1.0 / b));
+            if x + y > 1.0 {
+                continue;
+            }
+            if x + y > 0.0 {
+                return x / (x + y);
+            }
+            // Both are too small for f64: their logarithms are not.
+            let (x, y) = (u.ln() / a, v.ln() / b);
+            let most = x.max(y);
+            return (x - most - ((x - most).exp() + (y - most).exp()).ln()).exp();
+        }
+    }
+
     /// Fisher-Yates.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
@@ -131,6 +172,22 @@ mod tests {
         a.bits();
         let mut b: Rng = serde_json::from_str(&serde_json::to_string(&a).unwrap()).unwrap();
         assert_eq!(a.bits(), b.bits());
+    }
+
+    #[test]
+    fn betas_have_their_mean_and_variance() {
+        let mut r = Rng::new(5);
+        for (a, b) in [(0.01, 0.01), (0.2, 0.2), (0.5, 0.9), (1.0, 1.0), (2.0, 3.0), (0.5, 4.0)] {
+            let x: Vec<f64> = (0..20_000).map(|_| r.beta(a, b)).collect();
+            let mean = x.iter().sum::<f64>() / 20_000.0;
+            let var = x.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / 20_000.0;
+            let (m, v) = (a / (a + b), a * b / ((a + b) * (a + b) * (a + b + 1.0)));
+            assert!((mean - m).abs() < 0.015 && (var - v).abs() < 0.01, "{a} {b}: {mean} {var}, expected {m} {v}");
+            assert!(x.iter().all(|v| (0.0..=1.0).contains(v)));
+        }
+        let x: Vec<f64> = (0..20_000).map(|_| r.gamma(2.5)).collect();
+        let mean = x.iter().sum::<f64>() / 20_000.0;
+        assert!((mean - 2.5).abs() < 0.05, "{mean}");
     }
 
     #[test]

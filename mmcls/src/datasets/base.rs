@@ -7,8 +7,8 @@ use mmcv::fileio::{FileClient, list_from_file};
 use mmcv::image::Image;
 use mmcv::{Error, Result, Rng};
 
-use super::ClsSample;
 use super::pipelines::{Pipeline, Results};
+use super::{ClsSample, Label};
 
 /// Where an image is.
 #[derive(Debug, Clone)]
@@ -19,14 +19,14 @@ pub enum Source {
     Memory(Arc<Image>),
 }
 
-/// Images with a class each, and a pipeline.
+/// Images with their labels, and a pipeline.
 pub struct Base {
     /// The folder of the files, or the data set's file for messages.
     pub prefix: String,
     /// Class names.
     pub classes: Vec<String>,
-    /// The images and their classes.
-    pub items: Vec<(Source, i64)>,
+    /// The images and their labels.
+    pub items: Vec<(Source, Label)>,
     pipeline: Pipeline,
 }
 
@@ -59,7 +59,16 @@ impl Base {
             };
             return Err(Error::data(&self.prefix, format!("{name}: label {label} is not one of {classes} classes")));
         }
-        self.items = items;
+        self.items = items.into_iter().map(|(source, label)| (source, Label::Class(label))).collect();
+        Ok(())
+    }
+
+    /// Takes images of several classes each: 1, 0 or -1 for each class. An error when there are none.
+    pub fn load_multi_label(&mut self, items: Vec<(Source, Vec<i8>)>) -> Result<()> {
+        if items.is_empty() {
+            return Err(Error::data(&self.prefix, "the data set is empty"));
+        }
+        self.items = items.into_iter().map(|(source, label)| (source, Label::Classes(label))).collect();
         Ok(())
     }
 
@@ -76,7 +85,7 @@ impl Base {
         let (source, label) = &self.items[index];
         let results = Results {
             img_prefix: self.prefix.clone(),
-            gt_label: *label,
+            gt_label: label.clone(),
             ..match source {
                 Source::File(file) => Results { filename: file.clone(), ..Results::default() },
                 Source::Memory(image) => {
@@ -98,8 +107,8 @@ macro_rules! delegate {
             fn classes(&self) -> &[String] {
                 &self.0.classes
             }
-            fn gt_label(&self, index: usize) -> i64 {
-                self.0.items[index].1
+            fn gt_label(&self, index: usize) -> crate::datasets::Label {
+                self.0.items[index].1.clone()
             }
             fn name(&self, index: usize) -> String {
                 self.0.name(index)

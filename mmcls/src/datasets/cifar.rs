@@ -139,7 +139,7 @@ mod tests {
     use mmcv::fileio::{Key, NdArray, NdType, dump_bytes};
 
     use super::*;
-    use crate::datasets::ClsDataset as _;
+    use crate::datasets::{ClsDataset as _, Label};
 
     fn dict(pairs: Vec<(&str, Data)>) -> Data {
         Data::Dict(pairs.into_iter().map(|(k, v)| (Key::Str(k.into()), v)).collect::<IndexMap<_, _>>())
@@ -169,7 +169,7 @@ mod tests {
             test_mode: Some(true),
         };
         let test = Cifar10::new(&cfg, DatasetDefaults::default()).unwrap();
-        assert_eq!((test.classes().len(), test.gt_labels()), (2, vec![1, 0]));
+        assert_eq!((test.classes().len(), test.gt_labels()), (2, vec![Label::Class(1), Label::Class(0)]));
         let img = test.sample(1, &mut mmcv::Rng::new(0)).unwrap().img;
         let planes = img.to_vec3::<f32>().unwrap();
         assert_eq!((planes[0][0][0], planes[1][31][31], planes[2][5][5]), (3.0, 4.0, 5.0));

@@ -144,7 +144,7 @@ register!(DATASETS: dyn super::ClsDataset, "ImageNet" => ImageNet, CustomDataset
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datasets::ClsDataset as _;
+    use crate::datasets::{ClsDataset as _, Label};
 
     fn config(dir: &Path, more: &str) -> CustomDatasetConfig {
         let mut node = Node::from_json(&format!("{{{more}}}")).unwrap();
@@ -166,7 +166,10 @@ mod tests {
     fn folders_are_classes() {
         let dir = folder();
         let d = CustomDataset::new(&config(dir.path(), ""), DatasetDefaults::default()).unwrap();
-        assert_eq!((d.classes(), d.gt_labels()), (&["a".to_owned(), "b".into()][..], vec![0, 1, 1]));
+        assert_eq!(
+            (d.classes(), d.gt_labels()),
+            (&["a".to_owned(), "b".into()][..], [0, 1, 1].map(Label::Class).to_vec())
+        );
         assert_eq!((d.name(0).as_str(), d.name(1).as_str(), d.name(2).as_str()), ("a/x/3.jpeg", "b/1.jpg", "b/2.PNG"));
         let wrong = config(dir.path(), r#""classes": ["one"]"#);
         let e = CustomDataset::new(&wrong, DatasetDefaults::default()).err().unwrap();
@@ -185,7 +188,7 @@ mod tests {
             CustomDataset::new(&cfg, DatasetDefaults::default())
         };
         let d = made("b/1.jpg 1\na b/c d.jpg 0\n").unwrap();
-        assert_eq!((d.name(1).as_str(), d.gt_labels()), ("a b/c d.jpg", vec![1, 0]));
+        assert_eq!((d.name(1).as_str(), d.gt_labels()), ("a b/c d.jpg", [1, 0].map(Label::Class).to_vec()));
         assert!(made("b/1.jpg\n").err().unwrap().to_string().contains("list.txt: line 1: 'b/1.jpg' is not"));
         assert!(made("b/1.jpg 2\n").err().unwrap().to_string().contains("b/1.jpg: label 2 is not one of 2 classes"));
         let e = CustomDataset::new(

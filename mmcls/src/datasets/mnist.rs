@@ -121,7 +121,7 @@ register!(DATASETS: dyn super::ClsDataset, "FashionMNIST" => FashionMnist, Mnist
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datasets::ClsDataset as _;
+    use crate::datasets::{ClsDataset as _, Label};
 
     fn idx(sizes: &[u32], data: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0, 0, 8, sizes.len() as u8];
@@ -156,7 +156,7 @@ mod tests {
     fn both_parts_are_read() {
         let dir = folder();
         let train = made(dir.path(), false).unwrap();
-        assert_eq!((train.len(), train.gt_labels()), (3, vec![9, 8, 7]));
+        assert_eq!((train.len(), train.gt_labels()), (3, [9, 8, 7].map(Label::Class).to_vec()));
         let sample = train.sample(1, &mut mmcv::Rng::new(0)).unwrap();
         assert_eq!(sample.img.to_vec3::<f32>().unwrap(), [[[6.0, 7.0, 8.0], [9.0, 10.0, 11.0]]]);
         let test = made(dir.path(), true).unwrap();

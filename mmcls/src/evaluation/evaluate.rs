@@ -7,7 +7,8 @@ use mmcv::{Error, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{accuracy, precision_recall_f1, support};
+use super::{accuracy, evaluate_multi_label, precision_recall_f1, support};
+use crate::datasets::{ClsDataset, Evaluation, Label};
 
 /// Metrics by name: a number, or one for each class with `average_mode = "none"`.
 pub type Metrics = IndexMap<String, Vec<f64>>;
@@ -56,8 +57,48 @@ fn plain() -> OneOrMany<String> {
     OneOrMany::One("accuracy".into())
 }
 
-/// Scores (a row of classes for each image) against labels, by `cfg`.
-pub fn evaluate(scores: &[Vec<f32>], labels: &[i64], cfg: &Node) -> Result<Metrics> {
+/// Scores (a row of classes for each image of `dataset`) against its labels, by `cfg`.
+pub fn evaluate_dataset(scores: &[Vec<f32>], dataset: &dyn ClsDataset, cfg: &Node) -> Result<Metrics> {
+    evaluate_as(&dataset.evaluation(), scores, &dataset.gt_labels(), cfg)
+}
+
+fn evaluate_as(how: &Evaluation, scores: &[Vec<f32>], labels: &[Label], cfg: &Node) -> Result<Metrics> {
+    let parts = match how {
+        Evaluation::Whole => return evaluate(scores, labels, cfg),
+        Evaluation::Refused(why) => return Err(Error::config(*why)),
+        Evaluation::Parts(parts) => parts,
+    };
+    let total: usize = parts.iter().map(|(len, _)| len).sum();
+    if scores.len() != total || labels.len() != total {
+        return Err(Error::Run(format!("{} results for {total} images", scores.len())));
+    }
+    let (mut out, mut start) = (Metrics::new(), 0);
+    for (i, (len, how)) in parts.iter().enumerate() {
+        let part = start..start + len;
+        start = part.end;
+        let found = evaluate_as(how, &scores[part.clone()], &labels[part], cfg)?;
+        out.extend(found.into_iter().map(|(name, value)| (format!("{i}_{name}"), value)));
+    }
+    Ok(out)
+}
+
+/// Scores (a row of classes for each image) against labels, by `cfg`. Labels of several classes have metrics of their own.
+pub fn evaluate(scores: &[Vec<f32>], labels: &[Label], cfg: &Node) -> Result<Metrics> {
+    let (mut single, mut several) = (Vec::new(), Vec::new());
+    for label in labels {
+        match label {
+            Label::Class(class) => single.push(*class),
+            Label::Classes(row) => several.push(row.clone()),
+        }
+    }
+    match (single.is_empty(), several.is_empty()) {
+        (_, true) => evaluate_single_label(scores, &single, cfg),
+        (true, false) => evaluate_multi_label(scores, &several, cfg),
+        (false, false) => Err(Error::Run("some images have a class, others rows of classes".into())),
+    }
+}
+
+fn evaluate_single_label(scores: &[Vec<f32>], labels: &[i64], cfg: &Node) -> Result<Metrics> {
     let config: EvaluateConfig = cfg.parse()?;
     let metrics = config.metric.to_vec();
     if let Some(unknown) = metrics.iter().find(|m| !METRICS.contains(&m.as_str())) {
@@ -127,7 +168,7 @@ mod tests {
 
     fn metrics(cfg: &str) -> Result<Metrics> {
         let scores = [vec![0.1, 0.6, 0.3], vec![0.5, 0.3, 0.2], vec![0.2, 0.2, 0.6], vec![0.4, 0.35, 0.25]];
-        evaluate(&scores, &[1, 0, 0, 2], &Node::from_json(cfg).unwrap())
+        evaluate(&scores, &[1, 0, 0, 2].map(Label::Class), &Node::from_json(cfg).unwrap())
     }
 
     #[test]
@@ -141,6 +182,28 @@ mod tests {
         assert_eq!((all["precision"][0], all["support"][0]), (50.0, 4.0));
         let each = metrics(r#"{"metric": "recall", "metric_options": {"average_mode": "none"}}"#).unwrap();
         assert_eq!(each["recall"], [50.0, 100.0, 0.0]);
+    }
+
+    #[test]
+    fn rows_of_labels_have_their_own_metrics() {
+        let rows = [[1, 0, 0], [0, 1, 1]].map(|r| Label::Classes(r.to_vec()));
+        let scores = [vec![0.9, 0.4, 0.1], vec![0.2, 0.8, 0.6]];
+        let found = evaluate(&scores, &rows, &Node::from_json("{}").unwrap()).unwrap();
+        assert_eq!(found["mAP"], [100.0]);
+        let mixed = [Label::Class(0), rows[0].clone()];
+        assert!(evaluate(&scores, &mixed, &Node::from_json("{}").unwrap()).is_err());
+    }
+
+    #[test]
+    fn parts_are_evaluated_by_themselves() {
+        let scores = [vec![0.9, 0.1], vec![0.2, 0.8], vec![0.7, 0.3]];
+        let labels = [0, 1, 1].map(Label::Class);
+        let how = Evaluation::Parts(vec![(2, Evaluation::Whole), (1, Evaluation::Whole)]);
+        let cfg = Node::from_json(r#"{"metric_options": {"topk": [1]}}"#).unwrap();
+        let found = evaluate_as(&how, &scores, &labels, &cfg).unwrap();
+        assert_eq!((found["0_accuracy_top-1"][0], found["1_accuracy_top-1"][0]), (100.0, 0.0));
+        assert!(evaluate_as(&how, &scores[..2], &labels[..2], &cfg).is_err());
+        assert!(evaluate_as(&Evaluation::Refused("why"), &scores, &labels, &cfg).unwrap_err().is_usage());
     }
 
     #[test]

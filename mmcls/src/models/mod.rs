@@ -1,5 +1,6 @@
 //! Models and losses.
 
+pub mod augments;
 pub mod backbones;
 pub mod classifiers;
 pub mod heads;

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::apis::{ClsModel, num_classes_fit, single_gpu_test};
 use crate::datasets::{ClsDataset, DatasetDefaults, build_dataset};
-use crate::evaluation::evaluate;
+use crate::evaluation::evaluate_dataset;
 
 /// Arguments of `mmcls test`.
 #[derive(Debug, clap::Args)]
@@ -83,7 +83,7 @@ fn run(matches: &ArgMatches) -> Result<()> {
         own.root.set("metric", Value::List(args.metrics.iter().map(|m| Node::from(m.as_str())).collect()));
         let options: Vec<String> = args.metric_options.iter().map(|o| format!("metric_options.{o}")).collect();
         own.merge_options(&options)?;
-        for (name, value) in evaluate(&scores, &dataset.gt_labels(), &own.root).map_err(|e| e.under("evaluation"))? {
+        for (name, value) in evaluate_dataset(&scores, &*dataset, &own.root).map_err(|e| e.under("evaluation"))? {
             let shown: Vec<String> = value.iter().map(|v| format!("{v:.2}")).collect();
             say!("{name}: {}", shown.join(" "))?;
             metrics.insert(name, if let [one] = value[..] { json!(one) } else { json!(value) });

@@ -15,7 +15,7 @@ use mmcv::{Error, Result};
 
 use crate::apis::{ClsModel, num_classes_fit, single_gpu_test};
 use crate::datasets::{ClsBatch, ClsDataset, DatasetDefaults, build_dataset, collate};
-use crate::evaluation::evaluate;
+use crate::evaluation::evaluate_dataset;
 
 /// Its entry in the binary.
 pub const COMMAND: TaskCommand = TaskCommand {
@@ -119,12 +119,12 @@ fn validate(runner: &mut Runner, model: &ClsModel, config: &Config) -> Result<()
         Some(_) => own,
         None => LoaderConfig { samples_per_gpu: train.samples_per_gpu, ..own },
     };
-    let (model, labels) = (model.clone(), dataset.gt_labels());
+    let model = model.clone();
     runner.register_evaluation(node, dataset.len(), move |state| {
         state.logger.start_bar("val", dataset.len(), 0);
         let scores = single_gpu_test(&*model.classifier, &dataset, &loading, |_| {})?;
         state.logger.end_bar();
-        let metrics = evaluate(&scores, &labels, &options).map_err(|e| e.under("evaluation"))?;
+        let metrics = evaluate_dataset(&scores, &*dataset, &options).map_err(|e| e.under("evaluation"))?;
         let value = |v: Vec<f64>| match v[..] {
             [one] => LogValue::from(one),
             _ => v.iter().map(|x| format!("{x:.4}")).collect::<Vec<_>>().join(" ").as_str().into(),

@@ -12,6 +12,9 @@ use crate::nn::{ParamStore, backward};
 use crate::runner::Losses;
 use crate::{Error, Result};
 
+/// A tensor's gradient below this part of the norm of all gradients is rounding and nothing else.
+const ROUNDING: f64 = 1e-6;
+
 /// A gradient's norm and some of its values.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Gradient {
@@ -165,12 +168,14 @@ impl Report {
             square += norm2;
             let Some(theirs) = their_grads.get(param.name()) else { continue };
             let val: Vec<f64> = theirs.pos.iter().map(|&i| values.get(i).map_or(f64::NAN, |v| f64::from(*v))).collect();
-            // Single values are measured by the tensor's mean magnitude, its norm by itself.
-            let scale = theirs.norm / (values.len().max(1) as f64).sqrt();
+            // Single values are measured by the tensor's mean magnitude, its norm by itself; a tensor whose gradient is but
+            // rounding (a bias in front of a batch norm) by what would be more than that.
+            let norm = theirs.norm.max(ROUNDING * their_norm.unwrap_or(0.0));
+            let scale = norm / (values.len().max(1) as f64).sqrt();
             let worst =
                 val.iter().zip(&theirs.val).map(|(a, b)| difference(*a, *b) / scale.max(b.abs())).fold(0.0, f64::max);
             self.errors.insert(format!("grad {} ({mode})", param.name()), worst);
-            self.errors.insert(format!("grad norm {} ({mode})", param.name()), relative(norm2.sqrt(), theirs.norm));
+            self.errors.insert(format!("grad norm {} ({mode})", param.name()), difference(norm2.sqrt(), theirs.norm) / norm.max(f64::MIN_POSITIVE));
             sampled.insert(param.name().to_owned(), Gradient { norm: norm2.sqrt(), pos: theirs.pos.clone(), val });
         }
         for name in their_grads.keys().filter(|n| !sampled.contains_key(n.as_str())) {

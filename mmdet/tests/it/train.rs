@@ -10,11 +10,3 @@ fn a_val_workflow_logs_losses_of_the_validation_set_with_the_training_pipeline()
     let line = ran.stderr.lines().find(|l| l.contains("Epoch(val)")).unwrap();
     assert!(line.contains("loss_cls: ") && line.contains("loss_bbox: "), "{line}");
 }
-
-#[test]
-fn a_val_workflow_without_validation_data_is_refused() {
-    let site = Site::new()
-        .edit("seed = 3", "seed = 3\nworkflow = [[\"train\", 1], [\"val\", 1]]")
-        .edit("[data.val]", "[data.other]");
-    site.train(&["--no-validate"]).fails(2, &["data.val"]);
-}

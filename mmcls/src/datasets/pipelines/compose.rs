@@ -2,7 +2,9 @@
 
 use mmcv::config::Node;
 use mmcv::registry::build;
-use mmcv::{Error, Result, Rng};
+use mmcv::{Error, Result, Rng, register};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use super::{PIPELINES, Results, Transform};
 use crate::datasets::ClsSample;
@@ -19,9 +21,7 @@ impl Pipeline {
 
     /// Runs the steps.
     pub fn run(&self, mut results: Results, rng: &mut Rng) -> Result<Results> {
-        for step in &self.0 {
-            step.apply(&mut results, rng)?;
-        }
+        self.apply(&mut results, rng)?;
         Ok(results)
     }
 
@@ -36,3 +36,35 @@ impl Pipeline {
         }
     }
 }
+
+impl Transform for Pipeline {
+    fn apply(&self, results: &mut Results, rng: &mut Rng) -> Result<()> {
+        self.0.iter().try_for_each(|step| step.apply(results, rng))
+    }
+}
+
+/// `type = "Compose"`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ComposeConfig {
+    /// The steps.
+    pub transforms: Vec<Node>,
+}
+
+/// A list of steps as one step.
+pub struct Compose(Pipeline);
+
+impl Compose {
+    /// Builds the steps.
+    pub fn new(cfg: &ComposeConfig) -> Result<Self> {
+        Pipeline::new(&cfg.transforms).map(Self).map_err(|e| e.under("transforms"))
+    }
+}
+
+impl Transform for Compose {
+    fn apply(&self, results: &mut Results, rng: &mut Rng) -> Result<()> {
+        self.0.apply(results, rng)
+    }
+}
+
+register!(PIPELINES: dyn Transform, "Compose" => Compose(ComposeConfig));

@@ -1,11 +1,17 @@
 //! Pipelines: what happens to an image between the file and the network.
 
+mod auto_augment;
+mod color_jitter;
 mod compose;
 mod crop;
 mod flip;
 mod formatting;
+mod grayscale;
+mod lighting;
 mod loading;
 mod normalize;
+mod pad;
+mod random_erasing;
 mod random_resized_crop;
 mod resize;
 mod results;

@@ -4,6 +4,8 @@ use candle_core::Tensor;
 use mmcv::image::Image;
 use mmcv::{Error, Result};
 
+use crate::datasets::Label;
+
 /// The state of one sample on its way through a pipeline.
 #[derive(Debug, Clone, Default)]
 pub struct Results {
@@ -13,8 +15,8 @@ pub struct Results {
     pub filename: String,
     /// The image, once it is read: BGR, or as the data set has it in memory.
     pub img: Option<Image>,
-    /// Its class.
-    pub gt_label: i64,
+    /// Its class or classes.
+    pub gt_label: Label,
     /// The image as the network takes it, `[C, H, W]` f32.
     pub tensor: Option<Tensor>,
     /// Whether `Collect` was there.

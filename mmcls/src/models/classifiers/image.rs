@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::{CLASSIFIERS, Classifier};
 use crate::datasets::ClsBatch;
+use crate::models::augments::Augments;
 use crate::models::backbones::BACKBONES;
 use crate::models::heads::{HEADS, Head};
 use crate::models::necks::{NECKS, Neck};
@@ -31,7 +32,7 @@ pub struct ImageClassifierConfig {
     /// Checkpoint to start from (older spelling of a `Pretrained` `init_cfg`).
     #[serde(default)]
     pub pretrained: Option<String>,
-    /// `augments`: mixing of a batch's images; not there yet.
+    /// `augments`: what mixes a batch's images and labels, one or a list ([`Augments`]).
     #[serde(default)]
     pub train_cfg: Option<Node>,
     /// How weights start.
@@ -44,6 +45,7 @@ pub struct ImageClassifier {
     backbone: Box<dyn Backbone>,
     neck: Option<Box<dyn Neck>>,
     head: Box<dyn Head>,
+    augments: Option<Augments>,
 }
 
 impl ImageClassifier {
@@ -53,10 +55,7 @@ impl ImageClassifier {
             return Err(Error::config("missing required field 'head'"));
         };
         let augments = cfg.train_cfg.as_ref().and_then(|t| t.get("augments")).filter(|a| !a.is_null());
-        if let Some(augments) = augments {
-            let message = "mixing the images of a batch is not there yet";
-            return Err(augments.error(message).under("augments").under("train_cfg"));
-        }
+        let augments = augments.map(Augments::new).transpose().map_err(|e| e.under("augments").under("train_cfg"))?;
         match (&cfg.init_cfg, &cfg.pretrained) {
             (_, Some(file)) => {
                 let mut init = Node::from_json(r#"{"type": "Pretrained"}"#)?;
@@ -71,6 +70,7 @@ impl ImageClassifier {
             backbone: build_at(&BACKBONES, "backbone", &cfg.backbone, vb.pp("backbone"))?,
             neck: neck.map(|n| build_at(&NECKS, "neck", n, vb.pp("neck"))).transpose()?,
             head: build_at(&HEADS, "head", head, vb.pp("head"))?,
+            augments,
         })
     }
 }
@@ -87,7 +87,11 @@ impl Classifier for ImageClassifier {
         self.head.logits(&self.extract_feat(img, ctx)?, ctx)
     }
     fn forward_train(&self, batch: &ClsBatch, ctx: &Ctx) -> Result<Losses> {
-        self.head.loss(&self.logits(&batch.img, ctx)?, &batch.gt_label)
+        let Some(augments) = &self.augments else {
+            return self.head.loss(&self.logits(&batch.img, ctx)?, &batch.gt_label);
+        };
+        let (img, label) = ctx.rng(|rng| augments.apply(&batch.img, &batch.gt_label, rng))?;
+        self.head.loss(&self.logits(&img, ctx)?, &label)
     }
     fn simple_test(&self, img: &Tensor) -> Result<Tensor> {
         no_grad(|| self.head.scores(&self.logits(img, &Ctx::eval())?))
@@ -110,3 +114,42 @@ impl Classifier for ImageClassifier {
 }
 
 register!(CLASSIFIERS: dyn Classifier, "ImageClassifier" => ImageClassifier, ImageClassifierConfig);
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+    use mmcv::Rng;
+    use mmcv::nn::ParamStore;
+    use mmcv::registry::build;
+
+    use super::*;
+
+    fn made(train_cfg: &str) -> mmcv::Result<Box<dyn Classifier>> {
+        let store = ParamStore::new(&Device::Cpu, 0);
+        let node = Node::from_json(&format!(
+            r#"{{"type": "ImageClassifier", "backbone": {{"type": "LeNet5", "num_classes": 3}}, "train_cfg": {train_cfg},
+                "head": {{"type": "ClsHead", "loss": {{"type": "CrossEntropyLoss", "use_soft": true}}}}}}"#
+        ))?;
+        build(&CLASSIFIERS, &node, VarBuilder::new(&store))
+    }
+
+    #[test]
+    fn batches_are_mixed_before_the_backbone() {
+        let img = Tensor::zeros((2, 1, 32, 32), DType::F32, &Device::Cpu).unwrap();
+        let img =
+            Tensor::cat(&[&img.narrow(0, 0, 1).unwrap(), &img.narrow(0, 1, 1).unwrap().affine(1.0, 2.0).unwrap()], 0);
+        let batch = ClsBatch { img: img.unwrap(), gt_label: Tensor::new(&[0i64, 2], &Device::Cpu).unwrap() };
+        let mixing = r#"{"augments": {"type": "BatchMixup", "alpha": 1.0, "num_classes": 3}}"#;
+        let model = made(mixing).unwrap();
+        let loss = |seed: u64| -> f32 {
+            let losses = model.forward_train(&batch, &Ctx::train(Rng::new(seed))).unwrap();
+            losses.get("loss").unwrap().to_scalar::<f32>().unwrap()
+        };
+        assert_eq!(loss(1), loss(1));
+        assert!((2..10).any(|seed| (loss(seed) - loss(1)).abs() > 1e-6));
+        // A soft loss takes no plain classes.
+        assert!(made("null").unwrap().forward_train(&batch, &Ctx::train(Rng::new(1))).is_err());
+        let e = made(r#"{"augments": [{"type": "BatchMixup", "alpha": 1.0}]}"#).err().unwrap();
+        assert!(e.is_usage() && e.to_string().contains("train_cfg.augments.0"), "{e}");
+    }
+}

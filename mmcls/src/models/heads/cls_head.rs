@@ -1,6 +1,6 @@
 //! A head over a backbone that makes scores itself; mmcls's `cls_head.py`.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor, bail};
 use mmcv::config::{Node, Value};
 use mmcv::nn::{Ctx, VarBuilder};
 use mmcv::registry::build;
@@ -56,6 +56,9 @@ impl ClsLoss {
     pub(super) fn losses(&self, logits: &Tensor, label: &Tensor) -> Result<Losses> {
         let mut losses = Losses::new();
         if let Some(topk) = &self.topk {
+            if label.rank() != 1 {
+                bail!("cal_acc: the accuracy needs one class an image, not mixed labels (train_cfg.augments)");
+            }
             let labels: Vec<i64> = label.to_dtype(DType::I64)?.to_vec1()?;
             let rows: Vec<Vec<f32>> = logits.detach().to_vec2()?;
             for (k, value) in topk.iter().zip(accuracy(&rows, &labels, topk, Some(0.0))) {

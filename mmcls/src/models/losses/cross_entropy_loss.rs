@@ -15,7 +15,7 @@ pub struct CrossEntropyLossConfig {
     /// A sigmoid for each class in place of one softmax (labels are `[N, C]` of 0 and 1); default false.
     #[serde(default)]
     pub use_sigmoid: bool,
-    /// Labels are `[N, C]` probabilities (mixup, label smoothing); default false.
+    /// Labels must be `[N, C]` probabilities (mixup, label smoothing); default false, which takes classes and such rows.
     #[serde(default)]
     pub use_soft: bool,
     /// `none`, `mean` or `sum`; default `mean`.
@@ -78,7 +78,8 @@ impl Loss for CrossEntropyLoss {
     ) -> Result<Tensor> {
         let cfg = &self.0;
         let (n, classes) = score.dims2()?;
-        if (cfg.use_sigmoid || cfg.use_soft) && label.dims() != [n, classes] {
+        let rows = cfg.use_sigmoid || cfg.use_soft || label.rank() == 2;
+        if rows && label.dims() != [n, classes] {
             bail!("CrossEntropyLoss: the labels are {:?}, the scores [{n}, {classes}]", label.dims());
         }
         let loss = if cfg.use_sigmoid {
@@ -88,7 +89,8 @@ impl Loss for CrossEntropyLoss {
                 None => loss,
             };
             reduce(&loss, column(weight)?.as_ref(), cfg.reduction, avg_factor)?
-        } else if cfg.use_soft {
+        } else if cfg.use_soft || label.rank() == 2 {
+            // torch's cross entropy takes rows as probabilities too.
             let loss = (ops::log_softmax(score, 1)? * label.to_dtype(DType::F32)?)?.neg()?;
             let loss = match self.factors(score)? {
                 Some(factors) => loss.broadcast_mul(&factors)?,
@@ -131,7 +133,7 @@ mod tests {
     fn values_are_mmcls() {
         let hard = Tensor::new(&[0i64, 1], &Device::Cpu).unwrap();
         let soft = Tensor::new(&[[0.9f32, 0., 0.1], [0., 1., 0.]], &Device::Cpu).unwrap();
-        let cases: [(&str, &Tensor, Option<&[f32]>, Option<f64>, &[f32]); 11] = [
+        let cases: [(&str, &Tensor, Option<&[f32]>, Option<f64>, &[f32]); 13] = [
             (r#"{"type": "CrossEntropyLoss"}"#, &hard, None, None, &[1.707099]),
             (
                 r#"{"type": "CrossEntropyLoss", "reduction": "none", "class_weight": [1, 2, 3]}"#,
@@ -142,6 +144,14 @@ mod tests {
             ),
             (r#"{"type": "CrossEntropyLoss", "loss_weight": 2}"#, &hard, Some(&[1.0, 0.5][..]), Some(4.0), &[0.979699]),
             (r#"{"type": "CrossEntropyLoss", "use_soft": true}"#, &soft, None, None, &[1.732099]),
+            (r#"{"type": "CrossEntropyLoss"}"#, &soft, None, None, &[1.732099]),
+            (
+                r#"{"type": "CrossEntropyLoss", "class_weight": [1, 2, 3], "reduction": "none"}"#,
+                &soft,
+                None,
+                None,
+                &[0.755516, 5.819203],
+            ),
             (
                 r#"{"type": "CrossEntropyLoss", "use_soft": true, "class_weight": [1, 2, 3], "reduction": "sum"}"#,
                 &soft,

@@ -58,7 +58,7 @@ fn column(weight: Option<&Tensor>) -> Result<Option<Tensor>> {
 }
 
 /// `[N]` classes as rows `[N, classes]` of 0 and one 1; rows stay.
-fn one_hot(label: &Tensor, classes: usize) -> Result<Tensor> {
+pub(super) fn one_hot(label: &Tensor, classes: usize) -> Result<Tensor> {
     if label.rank() == 2 {
         return label.to_dtype(DType::F32);
     }

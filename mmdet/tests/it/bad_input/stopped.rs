@@ -98,6 +98,8 @@ fn a_run_killed_while_it_writes_a_checkpoint_goes_on_as_if_it_never_was() {
     std::fs::create_dir(&work).unwrap();
     for kill in 1..=3 {
         let mut child = site.start(&["--auto-resume", "--no-validate"], "log");
+        let before = work.join(format!("iter_{}.safetensors", 4 * kill));
+        wait(&mut child, || before.exists().then_some(())).expect("the run is over before it is killed");
         loop {
             // The folder's first temporary file is the test of whether it can be written to.
             let seen = wait(&mut child, || {
