@@ -2,6 +2,8 @@
 //! `cargo xtask bench torch --only retinanet_r18` times mmdet's beside it.
 #![allow(missing_docs, dead_code)] // criterion's macros make undocumented functions; the modules serve another bench too
 
+#[path = "torch/mmcv_ops.rs"]
+mod mmcv_ops;
 #[path = "torch/nets.rs"]
 mod nets;
 #[path = "torch/ops.rs"]

@@ -175,7 +175,10 @@ impl Report {
             let worst =
                 val.iter().zip(&theirs.val).map(|(a, b)| difference(*a, *b) / scale.max(b.abs())).fold(0.0, f64::max);
             self.errors.insert(format!("grad {} ({mode})", param.name()), worst);
-            self.errors.insert(format!("grad norm {} ({mode})", param.name()), difference(norm2.sqrt(), theirs.norm) / norm.max(f64::MIN_POSITIVE));
+            self.errors.insert(
+                format!("grad norm {} ({mode})", param.name()),
+                difference(norm2.sqrt(), theirs.norm) / norm.max(f64::MIN_POSITIVE),
+            );
             sampled.insert(param.name().to_owned(), Gradient { norm: norm2.sqrt(), pos: theirs.pos.clone(), val });
         }
         for name in their_grads.keys().filter(|n| !sampled.contains_key(n.as_str())) {
