@@ -77,7 +77,6 @@ register!(PIPELINES: dyn Transform, "Cutout" => Cutout(CutoutConfig));
 #[cfg(test)]
 mod tests {
     use super::super::testing::{applied, picture};
-    use super::*;
     use mmcv::image::Pixels;
 
     #[test]
