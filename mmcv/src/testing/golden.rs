@@ -13,7 +13,7 @@ use crate::runner::Losses;
 use crate::{Error, Result};
 
 /// A tensor's gradient below this part of the norm of all gradients is rounding and nothing else.
-const ROUNDING: f64 = 1e-6;
+const ROUNDING: f64 = 3e-6;
 
 /// A gradient's norm and some of its values.
 #[derive(Debug, Clone, Serialize, Deserialize)]
