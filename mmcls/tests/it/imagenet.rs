@@ -127,6 +127,7 @@ fn the_demo_pictures_have_their_scores_and_are_drawn() {
 // torch: f = mobilenet_v2.features, x = dog.jpg; a = f[:k](x) for k = 19 (the last stage) and 11 (layer4), o the score of class
 // 180 from it; g = torch.autograd.grad(o, a); the maps by grad-cam's formulas, of each the middle row, row 3 or 7.
 #[test]
+#[allow(clippy::approx_constant)] // printed numbers
 fn activation_maps_are_those_of_torch() {
     let Some(dir) = converted() else { return };
     let Some(dog) = data("openmmlab_samples/mmpretrain/demo/dog.jpg") else { return };

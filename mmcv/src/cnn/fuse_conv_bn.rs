@@ -175,6 +175,7 @@ pub(crate) fn load_fused(
 }
 
 #[cfg(test)]
+#[allow(clippy::excessive_precision)] // printed numbers
 mod tests {
     use candle_core::Device;
 

@@ -309,8 +309,8 @@ fn apply(op: BatchNorm, x: &Tensor, weight: &Tensor, bias: &Tensor, add: Option<
         Some(a) if a.dims() != x.dims() => {
             bail!("batch_norm: the input is {:?} and what is added {:?}, expected one shape", x.dims(), a.dims())
         }
-        Some(a) => apply3(&x, &wb, &a, op),
-        None => apply2(&x, &wb, op),
+        Some(a) => apply3(x, &wb, a, op),
+        None => apply2(x, &wb, op),
     }
 }
 

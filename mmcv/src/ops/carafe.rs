@@ -152,7 +152,7 @@ pub fn carafe(x: &Tensor, masks: &Tensor, kernel: usize, groups: usize, scale: u
     }
     let wanted = [batch, groups * kernel * kernel, h * scale, w * scale];
     check::shape(OP, "masks", masks, &wanted, "[N, groups·kernel², H·scale, W·scale]")?;
-    apply2(x, &masks, Op { batch, channels, size: [h, w], kernel, groups, scale })
+    apply2(x, masks, Op { batch, channels, size: [h, w], kernel, groups, scale })
 }
 
 #[cfg(test)]

@@ -136,7 +136,7 @@ pub fn correlation(a: &Tensor, b: &Tensor, cfg: &CorrelationConfig) -> Result<Te
         bail!("{OP}: a has shape {dims:?}, expected rows and columns for a window of {extent}");
     };
     let op = Op { cfg: *cfg, dims, output: [oh, ow], patch: 2 * cfg.max_displacement + 1 };
-    apply2(a, &b, op)
+    apply2(a, b, op)
 }
 
 #[cfg(test)]

@@ -489,9 +489,9 @@ fn run(
         kernel: [kh, kw],
         modulated: mask.is_some(),
     };
-    let y = apply3(x, &offset, &weight, op)?;
+    let y = apply3(x, &offset, weight, op)?;
     match bias {
-        Some(bias) => apply2(&y, &bias, AddBias),
+        Some(bias) => apply2(&y, bias, AddBias),
         None => Ok(y),
     }
 }

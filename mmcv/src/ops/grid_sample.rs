@@ -216,7 +216,7 @@ pub fn grid_sample(
     if n != grid_n || two != 2 || h * w == 0 {
         bail!("grid_sample: the input is {:?} and the grid {:?}, expected [N, H', W', 2]", x.dims(), grid.dims());
     }
-    apply2(x, &grid, GridSample { mode, padding, align_corners })
+    apply2(x, grid, GridSample { mode, padding, align_corners })
 }
 
 #[cfg(test)]

@@ -200,7 +200,7 @@ pub fn multi_scale_deform_attn(
         bail!("{OP}: value has {keys} keys, expected {first} for the levels {levels:?}");
     }
     let op = Op { levels: all, batch, keys, heads, dims, queries, points };
-    apply3(value, &locations, &weights, op)
+    apply3(value, locations, weights, op)
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ pub fn add_relu(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     if x.dims() != y.dims() {
         bail!("add_relu: the inputs are {:?} and {:?}, expected one shape", x.dims(), y.dims());
     }
-    apply2(x, &y, AddRelu)
+    apply2(x, y, AddRelu)
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ pub fn scale_channels(x: &Tensor, factors: &Tensor) -> Result<Tensor> {
             factors.dims()
         );
     }
-    apply2(x, &factors, ScaleChannels)
+    apply2(x, factors, ScaleChannels)
 }
 
 #[cfg(test)]

@@ -233,7 +233,7 @@ pub fn prelu(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     if weight.dims() != [1] && weight.dims() != [channels] {
         bail!("prelu: the input is {:?} and the weight {:?}, expected [1] or [{channels}]", x.dims(), weight.dims());
     }
-    apply2(x, &weight, Prelu)
+    apply2(x, weight, Prelu)
 }
 
 #[cfg(test)]

@@ -196,7 +196,7 @@ pub fn fused_bias_leakyrelu(x: &Tensor, bias: &Tensor, negative_slope: f64, scal
         bail!("{OP}: scale is {scale}, expected more than 0");
     }
     let op = BiasAct { slope: negative_slope as f32, scale: scale as f32, area };
-    apply2(x, &bias, op)
+    apply2(x, bias, op)
 }
 
 #[cfg(test)]

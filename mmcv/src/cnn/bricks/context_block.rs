@@ -139,6 +139,7 @@ impl PluginLayer for ContextBlock {
 register!(PLUGIN_LAYERS: dyn PluginLayer, "ContextBlock" => ContextBlock, ContextBlockConfig);
 
 #[cfg(test)]
+#[allow(clippy::excessive_precision)] // printed numbers
 mod tests {
     use super::super::plugin::testing::run;
     use crate::ops::testing::close;

@@ -211,6 +211,7 @@ impl ConvLayer for Conv2dAdaptivePadding {
 register!(CONV_LAYERS: dyn ConvLayer, "Conv2dAdaptivePadding" => Conv2dAdaptivePadding, Conv2dLayerConfig);
 
 #[cfg(test)]
+#[allow(clippy::excessive_precision)] // printed numbers
 mod tests {
     use super::super::conv::build_conv_layer;
     use super::*;

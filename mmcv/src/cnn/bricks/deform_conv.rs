@@ -45,9 +45,9 @@ fn config(spec: &ConvSpec, deform_groups: usize) -> DeformConvConfig {
     DeformConvConfig { stride, padding, dilation, groups, deform_groups }
 }
 
-/// The convolution that makes `per_tap` values for each tap; starts with zeros.
-fn conv_offset(args: &ConvArgs, deform_groups: usize, per_tap: usize) -> Result<Conv2d> {
-    let ConvSpec { in_channels, out_channels, kernel_size: [kh, kw], groups, .. } = args.spec;
+/// An error unless the channels can be split as asked.
+fn check(args: &ConvArgs, deform_groups: usize) -> Result<()> {
+    let ConvSpec { in_channels, out_channels, groups, .. } = args.spec;
     let bad = |n: usize| groups == 0 || !n.is_multiple_of(groups);
     if bad(in_channels) || bad(out_channels) || deform_groups == 0 || in_channels % deform_groups != 0 {
         bail!(
@@ -56,6 +56,12 @@ fn conv_offset(args: &ConvArgs, deform_groups: usize, per_tap: usize) -> Result<
             args.vb.path()
         );
     }
+    Ok(())
+}
+
+/// The convolution that makes `per_tap` values for each tap; starts with zeros.
+fn conv_offset(args: &ConvArgs, deform_groups: usize, per_tap: usize) -> Result<Conv2d> {
+    let [kh, kw] = args.spec.kernel_size;
     let out_channels = deform_groups * per_tap * kh * kw;
     let spec = ConvSpec { out_channels, groups: 1, bias: true, init: Some(Init::Const(0.0)), ..args.spec };
     Conv2d::from_spec(spec, &args.vb.pp("conv_offset"))
@@ -76,13 +82,14 @@ impl Dcn {
         if bias {
             bail!("{}: a DCN has no bias, expected bias = false", args.vb.path());
         }
-        let conv_offset = conv_offset(&args, cfg.deform_groups, 2)?;
+        check(&args, cfg.deform_groups)?;
         let vb = args.vb.layer("DeformConv2d");
         let fan_in = in_channels / groups * kh * kw;
         // Kaiming uniform for ReLU.
         let bound = (6.0 / fan_in.max(1) as f64).sqrt();
         let shape = (out_channels, in_channels / groups, kh, kw);
         let weight = vb.param("weight", shape, init.unwrap_or(Init::Uniform(-bound, bound)))?;
+        let conv_offset = conv_offset(&args, cfg.deform_groups, 2)?;
         let op = config(&args.spec, cfg.deform_groups);
         Ok(Self { weight, conv_offset, op, path: vb.path().to_owned() })
     }
@@ -108,13 +115,14 @@ impl DcnV2 {
     /// A layer of `args.spec`.
     pub fn new(cfg: &DcnV2Config, args: ConvArgs) -> Result<Self> {
         let ConvSpec { in_channels, out_channels, kernel_size: [kh, kw], groups, bias, init, .. } = args.spec;
-        let conv_offset = conv_offset(&args, cfg.deform_groups, 3)?;
+        check(&args, cfg.deform_groups)?;
         let vb = args.vb.layer("ModulatedDeformConv2d");
         // By all input channels, not a group's, as in mmcv.
         let bound = 1.0 / ((in_channels * kh * kw).max(1) as f64).sqrt();
         let shape = (out_channels, in_channels / groups, kh, kw);
         let weight = vb.param("weight", shape, init.unwrap_or(Init::Uniform(-bound, bound)))?;
         let bias = bias.then(|| vb.param("bias", out_channels, Init::Const(0.0))).transpose()?;
+        let conv_offset = conv_offset(&args, cfg.deform_groups, 3)?;
         let op = config(&args.spec, cfg.deform_groups);
         Ok(Self { weight, bias, conv_offset, op, path: vb.path().to_owned() })
     }

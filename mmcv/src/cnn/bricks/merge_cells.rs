@@ -89,6 +89,7 @@ fn resize(x: &Tensor, (th, tw): (usize, usize)) -> Result<Tensor> {
 }
 
 #[cfg(test)]
+#[allow(clippy::excessive_precision)] // printed numbers
 mod tests {
     use super::*;
     use crate::ops::testing::{close, var, wave, weighted_grad};

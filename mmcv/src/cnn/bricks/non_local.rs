@@ -171,6 +171,7 @@ impl PluginLayer for NonLocal2d {
 register!(PLUGIN_LAYERS: dyn PluginLayer, "NonLocal2d" => NonLocal2d, NonLocal2dConfig);
 
 #[cfg(test)]
+#[allow(clippy::excessive_precision)] // printed numbers
 mod tests {
     use super::super::plugin::testing::run;
     use crate::ops::testing::close;

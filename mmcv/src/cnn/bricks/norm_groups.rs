@@ -283,6 +283,7 @@ register!(NORM_LAYERS: dyn NormLayer, "IN2d" => InstanceNorm, InstanceNormConfig
 register!(NORM_LAYERS: dyn NormLayer, "IN3d" => InstanceNorm, InstanceNormConfig);
 
 #[cfg(test)]
+#[allow(clippy::excessive_precision)] // printed numbers
 mod tests {
     use super::super::norm::{build_norm_layer, norm_name};
     use super::*;

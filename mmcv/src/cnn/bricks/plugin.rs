@@ -176,6 +176,7 @@ pub(super) mod testing {
 }
 
 #[cfg(test)]
+#[allow(clippy::excessive_precision)] // printed numbers
 mod tests {
     use super::testing::run;
     use crate::ops::testing::close;

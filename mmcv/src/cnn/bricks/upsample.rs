@@ -185,6 +185,7 @@ register!(UPSAMPLE_LAYERS: dyn UpsampleLayer, "bilinear" => BilinearUpsample(Int
 register!(UPSAMPLE_LAYERS: dyn UpsampleLayer, "pixel_shuffle" => PixelShufflePack, PixelShufflePackConfig);
 
 #[cfg(test)]
+#[allow(clippy::excessive_precision)] // printed numbers
 mod tests {
     use super::*;
     use crate::ops::testing::{close, var, wave, weighted_grad};

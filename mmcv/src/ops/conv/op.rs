@@ -33,7 +33,7 @@ pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, cfg: &Conv2dConfig) ->
     let (x, w) = (contiguous(x)?, contiguous(w)?);
     let op = Conv2d { geometry };
     match b {
-        Some(b) => apply3(&x, &w, &b, op),
+        Some(b) => apply3(&x, &w, b, op),
         None => apply2(&x, &w, op),
     }
 }

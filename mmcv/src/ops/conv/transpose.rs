@@ -38,7 +38,7 @@ pub fn conv_transpose2d(
     let (x, w) = (contiguous(x)?, contiguous(w)?);
     let op = Transposed { geometry };
     match b {
-        Some(b) => apply3(&x, &w, &b, op),
+        Some(b) => apply3(&x, &w, b, op),
         None => apply2(&x, &w, op),
     }
 }

@@ -28,7 +28,7 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     }
     let (x, w) = (contiguous(x)?, contiguous(w)?);
     match b {
-        Some(b) => apply3(&x, &w, &b, Linear),
+        Some(b) => apply3(&x, &w, b, Linear),
         None => apply2(&x, &w, Linear),
     }
 }

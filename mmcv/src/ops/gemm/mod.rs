@@ -50,15 +50,7 @@ impl Act {
                     v
                 }
             }
-            Act::Relu6 => {
-                if v < 0.0 {
-                    0.0
-                } else if v > 6.0 {
-                    6.0
-                } else {
-                    v
-                }
-            }
+            Act::Relu6 => v.clamp(0.0, 6.0),
             Act::LeakyRelu(s) => {
                 if v < 0.0 {
                     v * s

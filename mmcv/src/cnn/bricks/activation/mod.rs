@@ -2,6 +2,7 @@
 
 mod parametric;
 #[cfg(test)]
+#[allow(clippy::excessive_precision)] // printed numbers
 mod tests;
 
 use candle_core::{Result, Tensor};
