@@ -50,7 +50,7 @@ pub fn prepare(folder: &Path) -> Result<()> {
             values.push((soft + shape + 6.0 * rng.normal()) as u8);
         }
     }
-    imwrite(&Image::new(h, w, 3, Pixels::U8(values))?, &picture(folder))?;
+    imwrite(&Image::new(h, w, 3, Pixels::U8(values))?, picture(folder))?;
     Ok(())
 }
 
