@@ -165,7 +165,7 @@ mod tests {
                 &soft,
                 Some(&[1.0, 0.5][..]),
                 Some(2.0),
-                &[3.174850],
+                &[3.17485],
             ),
             (
                 r#"{"type": "LabelSmoothLoss", "label_smooth_val": 0.1, "mode": "original"}"#,
