@@ -7,38 +7,22 @@ use mmdet::tools::golden;
 /// Greatest errors that pass. mmdet itself, run again on another CPU than the goldens', differs from them by 1.44e-3 of the
 /// root mean square in single gradient values (RegNetX-800MF, `layer4.2.bn1.bias`) and by 1.1e-4 in their norms.
 ///
-/// Two goldens are worse conditioned: mmdet on one thread in place of two differs from its own golden, in SSD300 by 2.9e-3
-/// (`features.0.weight`, behind five pools), and in NAS-FPN by 1.5e-3 and 8.1e-5, in training (batch norms over the 2 values
-/// of the coarsest level) by 0.13, 5.8e-3 and 1e-5 in the losses. Biases in front of these norms have no gradient but rounding.
+/// Some goldens are worse conditioned: mmdet on one thread in place of two differs from its own, in SSD300 by 2.9e-3
+/// (`features.0.weight`, behind five pools), and in NAS-FPN by 8.1e-5 in norms and in training (batch norms over the 2 values
+/// of the coarsest level) by 0.13, 5.8e-3 and 1e-5 in the losses; ours by more there than mmdet's, for the same reason.
 fn tolerance(file: &Path, quantity: &str) -> f64 {
     let file = file.file_name().unwrap_or_default().to_string_lossy();
-    let (nas, ssd, train) = (file.contains("nasfpn"), file.contains("ssd300"), quantity.ends_with("(train)"));
+    let nas_in_training = file.contains("nasfpn") && quantity.ends_with("(train)");
     match quantity {
-        q if nas && train && q.contains("out_conv.conv.bias") => 10.0,
-        q if q.starts_with("grad norm ") => {
-            if nas && train {
-                2e-2
-            } else if nas || ssd {
-                1e-3
-            } else {
-                2e-4
-            }
-        }
-        q if q.starts_with("grad ") => {
-            if nas && train {
-                0.6
-            } else if ssd {
-                2e-2
-            } else if nas {
-                5e-3
-            } else {
-                2e-3
-            }
-        }
-        _ if nas && train => 1e-2,
-        _ if nas => 5e-5,
-        // Scores of boxes that hang on the order of many sums (Res2Net-101).
-        "detections" => 1e-4,
+        q if q.starts_with("grad norm ") && nas_in_training => 2e-2,
+        q if q.starts_with("grad norm ") && file.contains("nasfpn") => 5e-4,
+        q if q.starts_with("grad norm ") => 2e-4,
+        q if q.starts_with("grad ") && nas_in_training => 0.6,
+        q if q.starts_with("grad ") && file.contains("ssd300") => 5e-3,
+        q if q.starts_with("grad ") => 2e-3,
+        _ if nas_in_training => 1e-2,
+        // Scores behind 101 layers of chained slices.
+        "detections" if file.contains("r2_101") => 1e-4,
         _ => 2e-5,
     }
 }
