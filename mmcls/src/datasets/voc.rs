@@ -1,6 +1,7 @@
 //! PASCAL VOC's pictures with all the classes in them; mmcls's `voc.py`.
 
 use mmcv::config::{Node, OneOrMany};
+use mmcv::data::VOC_CLASSES;
 use mmcv::fileio::{FileClient, list_from_file};
 use mmcv::{Error, Result, register};
 use roxmltree::{Document, ParsingOptions};
@@ -8,7 +9,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::base::{Base, Source, delegate};
-use super::class_lists::VOC_CLASSES;
 use super::{DATASETS, DatasetDefaults};
 
 /// `type = "VOC"`.

@@ -25,6 +25,7 @@
 //! ```
 
 mod class_aware_sampler;
+mod class_lists;
 mod config;
 mod dataset;
 mod group_sampler;
@@ -33,6 +34,7 @@ mod loader;
 mod sampler;
 
 pub use class_aware_sampler::ClassAwareSampler;
+pub use class_lists::VOC_CLASSES;
 pub use config::{ClassAwareConfig, DataLoaderConfig, LoaderConfig, OnErrorConfig, Split};
 pub use dataset::Dataset;
 pub use group_sampler::{DistributedGroupSampler, GroupSampler};

@@ -168,29 +168,7 @@ pub const COCO_PALETTE: [[u8; 3]; 80] = [
     [191, 162, 208],
 ];
 
-/// VOC's classes.
-pub const VOC_CLASSES: [&str; 20] = [
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-];
+pub use mmcv::data::VOC_CLASSES;
 
 /// A colour (RGB) for each of [`VOC_CLASSES`].
 pub const VOC_PALETTE: [[u8; 3]; 20] = [
