@@ -31,9 +31,10 @@ pub fn region(block: &Block, x: &Tensor, ctx: &Ctx, keep: Keep) -> Result<Tensor
     if !grad_enabled() || recording() {
         return block(x, ctx);
     }
-    let (wanted, again, inner) = (x.track_op(), ctx.replay(), x.contiguous()?.detach());
+    let (wanted, again, x) = (x.track_op(), ctx.replay(), x.contiguous()?);
+    let inner = x.detach();
     if keep == Keep::Input && !wanted {
-        return block(x, ctx);
+        return block(&x, ctx);
     }
     let (y, kept) = if keep == Keep::Input {
         (no_grad(|| block(&inner, ctx))?, None)
@@ -51,7 +52,7 @@ pub fn region(block: &Block, x: &Tensor, ctx: &Ctx, keep: Keep) -> Result<Tensor
     // Candle goes back only through nodes that a variable leads to.
     let anchor = Var::zeros((), candle_core::DType::F32, &Device::Cpu)?;
     let state = Mutex::new(State { y: Some(y), kept });
-    x.contiguous()?.apply_op2(&anchor, Region { block: block.clone(), again, keep, state })
+    x.apply_op2(&anchor, Region { block: block.clone(), again, keep, state })
 }
 
 /// A function of `mmcv::ops` that ran with a tape, for its gradients without any graph of candle's.
@@ -151,21 +152,18 @@ impl CustomOp2 for Region {
 /// A block with the choice of `with_cp`.
 pub struct Recomputable {
     block: Block,
-    keep: Option<Keep>,
+    with_cp: bool,
 }
 
 impl Recomputable {
     /// `block`, run again in the backward pass `with_cp`, else a plain part of whatever graph or region it is in.
     pub fn new(block: Block, with_cp: bool) -> Self {
-        Self { block, keep: with_cp.then_some(Keep::Input) }
+        Self { block, with_cp }
     }
 
     /// The block's result.
     pub fn forward(&self, x: &Tensor, ctx: &Ctx) -> Result<Tensor> {
-        match self.keep {
-            Some(keep) => region(&self.block, x, ctx, keep),
-            None => (self.block)(x, ctx),
-        }
+        if self.with_cp { region(&self.block, x, ctx, Keep::Input) } else { (self.block)(x, ctx) }
     }
 }
 
